@@ -1,0 +1,1 @@
+"""Model calls: one call type, one layer a file."""

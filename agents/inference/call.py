@@ -1,0 +1,54 @@
+"""The one call type that every layer of inference takes and gives back.
+
+`Model` is a function from a Call to a Reply. A layer is a function from a Model to a Model; `stack.py` composes them
+and says why in that order.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from callstream.streams.chain import Cell
+from callstream.streams.event import Json, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model. `id` is the same whenever the same step of the same task calls again.
+
+    `request` is the body of an OpenAI chat completion without `model`; `deadline` is epoch seconds.
+    `cell` is where the receipt is kept; `traceparent` the span that the call belongs to.
+    """
+
+    id: str
+    tenant: str
+    task: str
+    pool: str
+    request: Json
+    cell: Cell
+    deadline: float | None = None
+    traceparent: str | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A model's answer: the text of its first choice, the reason why it stopped, what it took."""
+
+    text: str
+    finish_reason: str = "stop"
+    usage: Usage = field(default_factory=Usage)
+
+
+class CallFailed(Exception):
+    """A call that got no answer. `kind` is one of a fixed set; `after_seconds` is what the endpoint asked to wait."""
+
+    def __init__(self, kind: str, message: str, after_seconds: float | None = None, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.after_seconds = after_seconds
+        self.retryable = retryable
+
+
+Model = Callable[[Call], Awaitable[Reply]]
+Layer = Callable[[Model], Model]

@@ -1,0 +1,150 @@
+"""Chains: a named, versioned list of steps with a pydantic model of the input they take.
+
+A step is a class with `act`. Its `service` says which process runs it; callstream's own are `prepare`, `infer`,
+`moderate`, `review` and `deliver`, and a step that names another gets a service, a topic and a group of its own.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from callstream.streams.event import Event, Json
+from callstream.streams.keys import Name
+from callstream.streams.outcome import Outcome
+
+
+class UnknownChain(LookupError):
+    """No chain of that name or version is known to this worker; the message says which are."""
+
+
+class InvalidInput(ValueError):
+    """The input does not fit the chain's model; the message says where and why."""
+
+
+class Cell(Protocol):
+    """What an actor remembers about one task, in the service's table; no table, no memory (`value` stays None)."""
+
+    @property
+    def value(self) -> Json | None:
+        """The row as it stands, or None."""
+
+    async def save(self, value: Json) -> None:
+        """Write the row and wait until the log has it. Raises LostOwnership if another worker owns it by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How often a step is tried, and how long the pauses between tries grow (full jitter, capped)."""
+
+    most: int = 5
+    first_pause_seconds: float = 0.5
+    longest_pause_seconds: float = 30.0
+
+
+class Step:
+    """One entry of a chain.
+
+    `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. `open` is called
+    once in that process with its `Tools` before the first event, `close` after the last.
+    """
+
+    name: str
+    service: ClassVar[str]
+    attempts: Attempts = Attempts()
+    timeout_seconds: float = 60.0
+
+    async def open(self, tools: Any) -> None:
+        """Take what the step needs from the worker's tools (`callstream.agents.tools.Tools`)."""
+
+    async def close(self) -> None:
+        """Give it back."""
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Decide about one event. It may save its state; it can neither send nor acknowledge."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A versioned list of steps for one kind of task. A task finishes on the version that it started on."""
+
+    name: str
+    input: type[BaseModel]
+    steps: tuple[Step, ...]
+    version: int = 1
+    result: Callable[[Event], Json] | None = None
+    """What the caller gets in the end; by default the outputs of all steps."""
+
+    def __post_init__(self) -> None:
+        TypeAdapter(Name).validate_python(self.name)
+        names = [step.name for step in self.steps]
+        if not names:
+            raise ValueError(f"chain {self.name}: no steps")
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"chain {self.name}: two steps are called {', '.join(sorted(twice))}")
+        for step in self.steps:
+            TypeAdapter(Name).validate_python(step.service)
+
+    def validate_input(self, given: Mapping[str, Any]) -> Json:
+        """The input as the model has it, in JSON types. Raises InvalidInput, naming each place and what is wrong."""
+        try:
+            return self.input.model_validate(given).model_dump(mode="json")
+        except ValidationError as error:
+            raise InvalidInput(describe(error)) from None
+
+    def step(self, sequence: int) -> Step | None:
+        """The step with that number (the first is 1), or None past the last one."""
+        return self.steps[sequence - 1] if 1 <= sequence <= len(self.steps) else None
+
+
+class Chains:
+    """The chains this worker knows, by name and version."""
+
+    def __init__(self, chains: Iterable[Chain]) -> None:
+        self._chains: dict[tuple[str, int], Chain] = {}
+        for chain in chains:
+            if (chain.name, chain.version) in self._chains:
+                raise ValueError(f"chain {chain.name} version {chain.version} is declared twice")
+            self._chains[chain.name, chain.version] = chain
+
+    def __iter__(self) -> Iterator[Chain]:
+        return iter(self._chains.values())
+
+    def current(self, name: str) -> Chain:
+        """The newest version of a chain. Raises UnknownChain."""
+        versions = [chain for chain in self if chain.name == name]
+        if not versions:
+            known = ", ".join(sorted({chain.name for chain in self})) or "none"
+            raise UnknownChain(f"no chain is called {name!r}; known: {known}")
+        return max(versions, key=lambda chain: chain.version)
+
+    def get(self, name: str, version: int) -> Chain:
+        """That version of a chain. Raises UnknownChain."""
+        try:
+            return self._chains[name, version]
+        except KeyError:
+            known = ", ".join(f"{chain.name} v{chain.version}" for chain in self) or "none"
+            raise UnknownChain(f"this worker has no {name!r} version {version}; it has: {known}") from None
+
+    def services(self) -> tuple[str, ...]:
+        """Every service that some step runs on, in the order of the chains."""
+        return tuple(dict.fromkeys(step.service for chain in self for step in chain.steps))
+
+    def steps_of(self, service: str) -> tuple[Step, ...]:
+        """Every step that runs on one service."""
+        return tuple(step for chain in self for step in chain.steps if step.service == service)
+
+
+Act = Callable[[Event, Cell], Awaitable[Outcome]]
+
+
+def describe(error: ValidationError, most: int = 5) -> str:
+    """A validation error in one line: where, what, and the value, for the first few of its findings."""
+    findings = error.errors(include_url=False, include_context=False)
+    lines = [
+        f"{'.'.join(map(str, f['loc'])) or 'body'}: {f['msg']} (got {str(f['input'])[:60]!r})" for f in findings[:most]
+    ]
+    more = f"; and {len(findings) - most} more" if len(findings) > most else ""
+    return ("; ".join(lines) + more)[:2000]

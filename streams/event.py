@@ -1,0 +1,135 @@
+"""The one thing that flows: a CloudEvent that carries a task, where it is in its chain and what was done so far.
+
+An event on a service's topic is the recorded input of one step. Its attributes travel as Kafka headers, its body as
+JSON (CloudEvents 1.0, Kafka binding, binary mode); `callstream.streams.wire` turns it into bytes and back.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
+
+Json = dict[str, Any]
+"""A JSON object that `strict_json.loads` has accepted: finite numbers, unique keys, bounded depth."""
+
+Line = Annotated[str, StringConstraints(max_length=2000)]
+
+
+class Priority(StrEnum):
+    """How urgent a task is; every pool has a lane for each."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class End(StrEnum):
+    """How a task ended for good."""
+
+    FINISHED = "finished"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Strict(BaseModel):
+    """Base of everything that may come from outside: frozen, no unknown keys, no NaN, no infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Failure(Strict):
+    """Why an attempt failed. `kind` is one of a fixed set, `message` is for people."""
+
+    kind: Name
+    message: Line
+    step: str = ""
+    traceback: Annotated[str, StringConstraints(max_length=8000)] = ""
+
+
+class Usage(Strict):
+    """What one step's model calls took."""
+
+    model: Annotated[str, StringConstraints(max_length=200)] = ""
+    endpoint: Annotated[str, StringConstraints(max_length=200)] = ""
+    calls: Annotated[int, Field(ge=0)] = 0
+    repeated: Annotated[int, Field(ge=0)] = 0
+    tokens_in: Annotated[int, Field(ge=0)] = 0
+    tokens_out: Annotated[int, Field(ge=0)] = 0
+
+
+class Hop(Strict):
+    """One step done: when (epoch seconds), in which attempt, and with what remarks."""
+
+    step: str
+    service: str
+    started: float
+    ended: float
+    attempts: Annotated[int, Field(ge=1)] = 1
+    usage: Usage | None = None
+    notes: Annotated[tuple[Line, ...], Field(max_length=32)] = ()
+
+
+class Submission(Strict):
+    """A task as its caller hands it in; the same model at the HTTP door and on the intake topic."""
+
+    chain: Name
+    input: Json
+    callback: Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s]+$")] | None = None
+
+
+class Body(Strict):
+    """The JSON body of an event: the task's input, each step's output by name, and the trail of what was done.
+
+    `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
+    """
+
+    submission: Submission
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    outputs: dict[str, Json] = {}
+    trail: Annotated[tuple[Hop, ...], Field(max_length=64)] = ()
+    end: End | None = None
+    failure: Failure | None = None
+    held: Line | None = None
+    result: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One task about to take one step (or just ended). Times are epoch seconds, UTC.
+
+    `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
+    """
+
+    tenant: Tenant
+    task: TaskId
+    chain: Name
+    version: int
+    sequence: int
+    body: Body
+    attempt: int = 1
+    priority: Priority = Priority.NORMAL
+    time: float = 0.0
+    deadline: float | None = None
+    traceparent: str | None = None
+    type: str = "callstream.task"
+    key: bytes = field(default=b"", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", task_key(self.tenant, self.task))
+
+    @property
+    def id(self) -> str:
+        """Deterministic: the same step of the same task in the same attempt has the same id wherever it lands."""
+        return event_id(self.key, self.sequence, self.attempt)
+
+    @property
+    def input(self) -> Json:
+        """What the caller handed in, as validated by the chain's input model."""
+        return self.body.submission.input
+
+    def with_body(self, **changes: Any) -> "Event":
+        """This event with some members of its body replaced."""
+        return replace(self, body=self.body.model_copy(update=changes))

@@ -1,0 +1,54 @@
+"""What an actor decided about one event: a value. `callstream.agents.settle` is the one place that performs it."""
+
+from dataclasses import dataclass, field
+
+from callstream.streams.event import Failure, Json, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The step is done: its output joins the task, which goes on to the chain's next step."""
+
+    output: Json = field(default_factory=dict)
+    usage: Usage | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The task ends here, well (`rejected` is False) or refused by a rule; `reason` is told to the caller."""
+
+    output: Json = field(default_factory=dict)
+    rejected: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A person must decide: the task waits on the `review` topic, holding no worker, until a verdict arrives."""
+
+    reason: str
+    output: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Not now: act again after that many seconds, if attempts are left; else the task is buried with `failure`."""
+
+    failure: Failure
+    after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Never: the task goes to the dead letters with every attempt, and its caller is told that it failed."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Nothing follows: what had to be kept has been saved by the actor's own state."""
+
+
+Outcome = Forward | Finish | Hold | Retry | Bury | Keep

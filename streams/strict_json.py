@@ -1,0 +1,100 @@
+"""JSON from outside: one parser at every door, so that what is accepted at the first cannot fail at the third.
+
+Refused with the reason: bytes that are not UTF-8, NaN and infinities, numbers out of range, repeated keys, lone
+surrogates, nesting deeper than `MAX_DEPTH`, documents larger than the caller's bound.
+"""
+
+import json
+import math
+from collections import Counter
+from typing import Any, NoReturn
+
+MAX_DEPTH = 32
+MAX_INTEGER_DIGITS = 19
+
+
+class BadJson(ValueError):
+    """What is wrong with a document, in one sentence."""
+
+
+def loads(raw: bytes, max_bytes: int) -> Any:
+    """Parse one document of at most `max_bytes`. Raises BadJson."""
+    if len(raw) > max_bytes:
+        raise BadJson(f"{len(raw):,} bytes; at most {max_bytes:,} are taken")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadJson(f"not UTF-8 at byte {error.start}") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(text)
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise BadJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    if "\\u" in text:
+        _refuse_lone_surrogates(value)
+    return value
+
+
+def dumps(value: Any) -> bytes:
+    """Compact UTF-8 JSON. Raises ValueError for NaN, infinities and lone surrogates."""
+    return _ENCODER.encode(value).encode("utf-8")
+
+
+def _check_depth(text: str) -> None:
+    depth = 0
+    quoted = escaped = False
+    for character in text:
+        if quoted:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                quoted = False
+        elif character == '"':
+            quoted = True
+        elif character in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise BadJson(f"nested deeper than {MAX_DEPTH}")
+        elif character in "]}":
+            depth -= 1
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        repeated = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise BadJson(f"key {repeated[:80]!r} stands twice in one object")
+    return members
+
+
+def _integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_INTEGER_DIGITS:
+        raise BadJson(f"an integer of {len(digits):,} digits; at most {MAX_INTEGER_DIGITS} are taken")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise BadJson(f"number {digits[:40]} is out of range")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadJson(f"{name} is not a JSON number")
+
+
+def _refuse_lone_surrogates(value: Any) -> None:
+    try:
+        _ENCODER.encode(value).encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadJson("a string holds half of a surrogate pair") from None
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant
+)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

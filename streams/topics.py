@@ -1,0 +1,43 @@
+"""Every topic's name, once. A service's topic holds the recorded inputs of its steps; names are a storage format."""
+
+from dataclasses import dataclass
+
+PREFIX = "callstream"
+INTAKE = "intake"
+FINISHED = "finished"
+DEAD = "dead"
+REVIEW = "review"
+NOTIFIED = "notified"
+PROFILES = "profiles"
+
+
+def topic_of(service: str) -> str:
+    """The topic that a service takes its events from.
+
+    >>> topic_of("infer")
+    'callstream.infer'
+    """
+    return f"{PREFIX}.{service}"
+
+
+def group_of(service: str) -> str:
+    """The app id of a service, and so its consumer group and the prefix of its changelogs."""
+    return f"{PREFIX}-{service}"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """One topic as it has to be on the broker."""
+
+    name: str
+    partitions: int
+    replicas: int
+    retention_seconds: float
+    compacted: bool = False
+
+    def config(self) -> dict[str, str]:
+        """Its settings in Kafka's own words."""
+        return {
+            "cleanup.policy": "compact" if self.compacted else "delete",
+            "retention.ms": str(int(self.retention_seconds * 1000)),
+        }

@@ -1,0 +1,208 @@
+"""Events as Kafka records: CloudEvents 1.0, Kafka protocol binding, binary mode out, binary and structured mode in.
+
+Attributes are `ce_*` headers, the body is JSON. Extensions: `traceparent` (distributed tracing), `partitionkey`,
+`sequence`, `expirytime`, `dataref` (the body is in the blob store: a claim check), and ours: `tenant`, `chain`,
+`chainversion`, `priority`, `attempt`. The task's id is the `subject`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from callstream.streams import strict_json
+from callstream.streams.chain import describe
+from callstream.streams.event import Body, Event, Json, Priority
+from callstream.streams.keys import NAME_PATTERN, TASK_ID_PATTERN, TENANT_PATTERN
+from callstream.streams.strict_json import BadJson
+
+SPEC_VERSION = "1.0"
+SOURCE = "/callstream"
+BINARY_TYPE = "application/json"
+STRUCTURED_TYPE = "application/cloudevents+json"
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_HEADER_BYTES = 4096
+CLAIM_CHECK_BYTES = 256 * 1024
+
+Headers = list[tuple[str, bytes]]
+
+
+class BadEvent(ValueError):
+    """Why a record is no event of ours, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka record to be sent: to the partition of its key, which is the same on every topic."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+def encode(event: Event, topic: str) -> Record:
+    """The event as a record of that topic."""
+    attributes = {
+        "specversion": SPEC_VERSION,
+        "id": event.id,
+        "source": SOURCE,
+        "type": event.type,
+        "subject": event.task,
+        "time": timestamp(event.time),
+        "partitionkey": event.key.decode(),
+        "sequence": f"{event.sequence:04d}",
+        "tenant": event.tenant,
+        "chain": event.chain,
+        "chainversion": str(event.version),
+        "priority": str(event.priority),
+        "attempt": str(event.attempt),
+    }
+    if event.deadline is not None:
+        attributes["expirytime"] = timestamp(event.deadline)
+    if event.traceparent is not None:
+        attributes["traceparent"] = event.traceparent
+    headers: Headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
+    headers.append(("content-type", BINARY_TYPE.encode()))
+    return Record(
+        topic, event.key, strict_json.dumps(event.body.model_dump(mode="json", exclude_defaults=True)), headers
+    )
+
+
+def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None) -> Event:
+    """The event that a record carries, in binary or structured mode. Raises BadEvent.
+
+    Foreign headers are ignored. The key is not read: it follows from tenant and task.
+    """
+    if value is None:
+        raise BadEvent("the record has no value (a tombstone)")
+    plain = _texts(headers or ())
+    media_type = plain.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        if media_type == STRUCTURED_TYPE:
+            attributes, data = split_structured(strict_json.loads(value, MAX_BODY_BYTES))
+        elif media_type.startswith("application/cloudevents"):
+            raise BadEvent(f"content-type {media_type!r} is not taken; send {STRUCTURED_TYPE} or binary mode")
+        else:
+            attributes = {name[3:]: text for name, text in plain.items() if name.startswith("ce_")}
+            if attributes.get("datacontenttype", media_type or BINARY_TYPE) != BINARY_TYPE:
+                raise BadEvent(f"content type {media_type!r} is not taken; send {BINARY_TYPE}")
+            check_attributes(attributes)
+            data = strict_json.loads(value, MAX_BODY_BYTES)
+    except BadJson as error:
+        raise BadEvent(f"body: {error}") from None
+    return _event(attributes, data)
+
+
+def check_attributes(attributes: Mapping[str, str]) -> None:
+    """The attributes that every CloudEvent needs. Raises BadEvent naming the one that is missing or wrong."""
+    version = attributes.get("specversion")
+    if version != SPEC_VERSION:
+        raise BadEvent(f"specversion {version!r} is not taken; send {SPEC_VERSION!r}")
+    for name in ("id", "source", "type"):
+        if not attributes.get(name):
+            raise BadEvent(f"attribute {name!r} is missing")
+
+
+def split_structured(envelope: object) -> tuple[dict[str, str], object]:
+    """A structured-mode envelope as attributes (texts) and data. Raises BadEvent."""
+    if not isinstance(envelope, dict):
+        raise BadEvent("a structured CloudEvent is a JSON object")
+    if "data_base64" in envelope:
+        raise BadEvent("data_base64 is not taken; send JSON data")
+    attributes = {}
+    for name, value in envelope.items():
+        if name == "data":
+            continue
+        if not isinstance(value, str | int | bool):
+            raise BadEvent(f"attribute {name[:40]!r} must be a string or an integer")
+        attributes[name] = str(value)
+    check_attributes(attributes)
+    return attributes, envelope.get("data")
+
+
+def timestamp(seconds: float) -> str:
+    """Epoch seconds as RFC 3339, UTC, microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def epoch(text: str) -> float:
+    """RFC 3339 with an offset as epoch seconds. Raises ValueError."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no UTC offset")
+    return moment.timestamp()
+
+
+def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    texts = {}
+    for name, raw in headers:
+        name = name.lower()
+        if not (name.startswith("ce_") or name == "content-type"):
+            continue
+        if raw is None or len(raw) > MAX_HEADER_BYTES:
+            raise BadEvent(f"header {name[:40]!r} is empty or longer than {MAX_HEADER_BYTES:,} bytes")
+        try:
+            texts[name] = raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadEvent(f"header {name[:40]!r} is not UTF-8") from None
+    return texts
+
+
+_PATTERNS = {
+    "tenant": re.compile(TENANT_PATTERN.replace("$", r"\Z")),
+    "subject": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
+    "chain": re.compile(NAME_PATTERN.replace("$", r"\Z")),
+    "chainversion": re.compile(r"^\d{1,6}\Z"),
+    "sequence": re.compile(r"^\d{1,4}\Z"),
+    "attempt": re.compile(r"^[1-9]\d{0,5}\Z"),
+    "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
+}
+
+
+def _event(attributes: Mapping[str, str], data: object) -> Event:
+    """The event of checked attributes and a parsed body."""
+
+    def text(name: str, default: str | None = None) -> str:
+        value = attributes.get(name, default)
+        if value is None or not _PATTERNS[name].match(value):
+            raise BadEvent(f"attribute {name!r} is {'missing' if value is None else f'not valid: {value[:80]!r}'}")
+        return value
+
+    try:
+        return Event(
+            tenant=text("tenant"),
+            task=text("subject"),
+            chain=text("chain"),
+            version=int(text("chainversion", "0")),
+            sequence=int(text("sequence", "0")),
+            body=_BODY.validate_python(data),
+            attempt=int(text("attempt", "1")),
+            priority=Priority(attributes.get("priority", Priority.NORMAL)),
+            time=epoch(attributes["time"]) if "time" in attributes else 0.0,
+            deadline=epoch(attributes["expirytime"]) if "expirytime" in attributes else None,
+            traceparent=text("traceparent") if "traceparent" in attributes else None,
+            type=attributes["type"],
+        )
+    except ValidationError as error:
+        raise BadEvent(f"body: {describe(error)}") from None
+    except BadEvent:
+        raise
+    except (ValueError, OverflowError) as error:
+        raise BadEvent(f"attributes: {str(error)[:200]}") from None
+
+
+def as_json(event: Event) -> Json:
+    """The event in structured mode, for people and for HTTP."""
+    record = encode(event, "")
+    attributes = {name[3:]: raw.decode() for name, raw in record.headers if name.startswith("ce_")}
+    return {
+        **attributes,
+        "datacontenttype": BINARY_TYPE,
+        "data": event.body.model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+_BODY = TypeAdapter(Body)
