@@ -68,14 +68,8 @@ class FolderLock:
 
     def acquire(self) -> bool:
         """Takes the lock; False where another process holds it. Creates the file."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        self.descriptor = descriptor
-        return True
+        self.descriptor = self._try(fcntl.LOCK_EX)
+        return self.descriptor is not None
 
     def release(self) -> None:
         """Lets go of this process's hold; a process that was handed the descriptor keeps the lock."""
@@ -85,9 +79,21 @@ class FolderLock:
 
     def is_held(self) -> bool:
         """Whether any process holds the lock now."""
-        if self.descriptor is not None:
-            return True
-        if not self.path.exists() or not self.acquire():
-            return self.path.exists()
-        self.release()
-        return False
+        if self.descriptor is not None or not self.path.exists():
+            return self.descriptor is not None
+        # Shared, so that two that only look do not see each other.
+        probe = self._try(fcntl.LOCK_SH)
+        if probe is not None:
+            os.close(probe)
+        return probe is None
+
+    def _try(self, kind: int) -> int | None:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        return descriptor
