@@ -142,10 +142,10 @@ class EmbeddedKafka:
             raise BrokerFailed(f"the lock of {home.folder} was lost")
         script = Path(__file__).with_name("launch.py")
         handed = [str(home.state_file), state.model_dump_json(), str(lock), str(self.options.stop_timeout_seconds)]
+        broker = home.java_command(java, jars, "kafka.Kafka", str(home.properties))
         with (home.logs / "jvm.log").open("wb") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(script), *handed]
-                + home.java_command(java, jars, "kafka.Kafka", str(home.properties)),
+                [sys.executable, "-I", "-S", str(script), *handed, *broker],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
@@ -175,8 +175,8 @@ class EmbeddedKafka:
             if self._cancelled.wait(POLL_SECONDS):
                 raise BrokerFailed(f"the start of the broker of {self.folder} was cancelled")
         raise BrokerFailed(
-            f"the broker did not answer within {self.options.start_timeout_seconds:g} s; logs are in {self.home.logs}:\n"
-            f"{self.home.tail()}"
+            f"the broker did not answer within {self.options.start_timeout_seconds:g} s; "
+            f"logs are in {self.home.logs}:\n{self.home.tail()}"
         )
 
     def __enter__(self) -> Self:

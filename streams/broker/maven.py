@@ -1,4 +1,4 @@
-"""Reads from the user's Maven settings what concerns a download: the mirror of Maven Central and the local repository."""
+"""What concerns a download in the user's Maven settings: the mirror of Maven Central, the local repository. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ def parse_settings(text: bytes, environment: Mapping[str, str]) -> MavenSettings
 
 
 def covers_central(pattern: str) -> bool:
-    """Whether a `mirrorOf` pattern takes in the repository `central`: `*`, `external:*`, `central`, minus `!central`."""
+    """Whether a `mirrorOf` pattern takes in the repository `central`: by `*`, `external:*` or its name."""
     parts = {part.strip() for part in pattern.split(",")}
     return "!central" not in parts and bool(parts & {"*", "external:*", "central"})
 

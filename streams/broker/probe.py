@@ -21,7 +21,7 @@ def answers(port: int, timeout_seconds: float = 2.0) -> bool:
             size, correlation, error = struct.unpack(">iih", receive(connection, 10))
     except (OSError, EOFError):
         return False
-    return 6 <= size <= ANSWER_BYTES and correlation == 1 and error == 0
+    return bool(6 <= size <= ANSWER_BYTES and correlation == 1 and error == 0)
 
 
 def receive(connection: socket.socket, size: int) -> bytes:

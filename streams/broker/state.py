@@ -1,4 +1,4 @@
-"""What is known about the broker of a data folder: a lock that tells whether it lives, and a file that tells who it is."""
+"""What is known about a folder's broker: a lock tells whether it lives, a file tells who it is."""
 
 import fcntl
 import os
