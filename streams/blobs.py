@@ -1,0 +1,208 @@
+"""Bytes too large for an event: kept in an object store under the SHA-256 of what they hold.
+
+A photo, or an event's body over `wire.CLAIM_CHECK_BYTES`, lives here and travels as `blob:` and 64 hex digits. The
+same bytes have the same name, so a repeated write changes nothing. One library serves a local folder, S3, GCS and
+Azure; `memory:///` is the store for tests.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+from pydantic import BaseModel, ConfigDict, Field
+
+from callstream.streams.wire import CLAIM_CHECK_BYTES, BadEvent, Record
+
+PREFIX = "blob:"
+DATAREF = "ce_dataref"
+SCHEMES = ("file", "memory", "s3", "gs", "az")
+
+_REFERENCE = re.compile(r"^blob:([0-9a-f]{64})\Z")
+
+
+class BlobError(RuntimeError):
+    """A store that could not be opened, read or written; the message says which and why."""
+
+
+class BlobMissing(BlobError):
+    """Nothing is kept under that reference, or what is kept does not hash to it."""
+
+
+class BlobTooLarge(BlobError):
+    """More bytes than `max_bytes`."""
+
+
+class BlobOptions(BaseModel):
+    """Where blobs are kept, and how large and how long."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[str, Field(max_length=2000, pattern=rf"^({'|'.join(SCHEMES)}):")] = Field(
+        default="file://.callstream/blobs",
+        description="store: file://FOLDER (relative to where the worker starts, or absolute), s3://BUCKET/PATH, "
+        "gs://BUCKET/PATH, az://ACCOUNT/CONTAINER/PATH, memory:///",
+    )
+    max_bytes: int = Field(default=20 * 1024**2, ge=1024, le=1024**3, description="largest blob taken or given")
+    keep_hours: float = Field(default=24 * 8, gt=0, le=24 * 3650, description="age at which `sweep` deletes a blob")
+    timeout_seconds: float = Field(default=30, gt=0, le=600, description="longest wait for one read or write")
+
+
+class Blobs(Protocol):
+    """What the claim check needs of a store."""
+
+    async def put(self, data: bytes) -> str:
+        """Keep the bytes and give their reference."""
+
+    async def get(self, reference: str) -> bytes:
+        """The bytes behind a reference."""
+
+
+class BlobStore:
+    """Content-addressed bytes in an object store.
+
+    Raises:
+        BlobError: the store cannot be opened (no such scheme, no permission for the folder).
+    """
+
+    def __init__(self, options: BlobOptions) -> None:
+        self.options = options
+        try:
+            self._store = _open(options)
+        except (BaseError, OSError, ValueError) as error:
+            raise BlobError(f"blobs.url {options.url!r} cannot be opened: {_line(error)}") from None
+
+    def __repr__(self) -> str:
+        return f"<BlobStore {self.options.url}>"
+
+    async def put(self, data: bytes) -> str:
+        """Keep the bytes and give their reference. Repeating it changes nothing but the blob's age.
+
+        Raises:
+            BlobTooLarge: more than `max_bytes`.
+            BlobError: the store failed or did not answer in time.
+        """
+        if len(data) > self.options.max_bytes:
+            raise BlobTooLarge(f"a blob of {len(data):,} bytes; at most {self.options.max_bytes:,} (blobs.max_bytes)")
+        digest = hashlib.sha256(data).hexdigest()
+        path = _path(digest)
+        if not await self._is_kept(path, len(data)):
+            try:
+                async with asyncio.timeout(self.options.timeout_seconds):
+                    await obstore.put_async(self._store, path, data)
+            except AlreadyExistsError:
+                pass
+            except (BaseError, OSError, TimeoutError) as error:
+                raise self._failed("write", PREFIX + digest, error) from None
+        return PREFIX + digest
+
+    async def get(self, reference: str) -> bytes:
+        """The bytes behind a reference, checked against its hash.
+
+        Raises:
+            BlobMissing: no blob of that name, a damaged one, or not a reference at all.
+            BlobTooLarge: what is kept there is larger than `max_bytes`.
+            BlobError: the store failed or did not answer in time.
+        """
+        match = _REFERENCE.match(reference)
+        if match is None:
+            raise BlobMissing(f"{reference[:80]!r} is no blob reference; one is 'blob:' and 64 hex digits")
+        try:
+            async with asyncio.timeout(self.options.timeout_seconds):
+                found = await obstore.get_async(self._store, _path(match[1]))
+                if found.meta["size"] > self.options.max_bytes:
+                    raise BlobTooLarge(
+                        f"{reference} has {found.meta['size']:,} bytes; at most {self.options.max_bytes:,} are read"
+                    )
+                data = bytes(await found.bytes_async())
+        except (NotFoundError, FileNotFoundError):
+            raise BlobMissing(
+                f"{reference} is not in {self.options.url}; it was never put there or has expired"
+            ) from None
+        except (BaseError, OSError, TimeoutError) as error:
+            raise self._failed("read", reference, error) from None
+        if hashlib.sha256(data).hexdigest() != match[1]:
+            raise BlobMissing(f"{reference} in {self.options.url} is damaged: its bytes have another hash")
+        return data
+
+    async def sweep(self, now: datetime) -> int:
+        """Delete every blob older than `keep_hours`; gives how many. `now` has a time zone."""
+        oldest = now - timedelta(hours=self.options.keep_hours)
+        deleted = 0
+        try:
+            async for entries in obstore.list(self._store, chunk_size=500):
+                old = [entry["path"] for entry in entries if entry["last_modified"] < oldest]
+                if old:
+                    await obstore.delete_async(self._store, old)
+                    deleted += len(old)
+        except (BaseError, OSError) as error:
+            raise self._failed("sweep", "old blobs", error) from None
+        return deleted
+
+    async def _is_kept(self, path: str, size: int) -> bool:
+        """Whether the blob is there, whole, and young enough that a sweep spares it."""
+        try:
+            async with asyncio.timeout(self.options.timeout_seconds):
+                meta = await obstore.head_async(self._store, path)
+        except (BaseError, OSError, TimeoutError):
+            return False
+        age = datetime.now(UTC) - meta["last_modified"]
+        return meta["size"] == size and age < timedelta(hours=self.options.keep_hours / 2)
+
+    def _failed(self, verb: str, what: str, error: BaseException) -> BlobError:
+        reason = f"no answer in {self.options.timeout_seconds:g} s" if isinstance(error, TimeoutError) else _line(error)
+        return BlobError(f"cannot {verb} {what} in {self.options.url}: {reason}")
+
+
+async def check_in(record: Record, blobs: Blobs) -> Record:
+    """The record itself, or one whose body went to the store and whose `dataref` says where (CloudEvents extension)."""
+    if len(record.value) <= CLAIM_CHECK_BYTES:
+        return record
+    reference = await blobs.put(record.value)
+    return Record(record.topic, record.key, b"", [*record.headers, (DATAREF, reference.encode())])
+
+
+async def check_out(
+    value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None, blobs: Blobs
+) -> bytes | None:
+    """The body of a record: its own value, or for an empty one what its `dataref` names.
+
+    Raises:
+        BadEvent: `dataref` is no blob of ours; nothing else is ever fetched.
+        BlobMissing, BlobError: as `get`.
+    """
+    if value is None or value:
+        return value
+    references = [raw for name, raw in headers or () if name.lower() == DATAREF]
+    if not references:
+        return value
+    reference = (references[0] or b"")[:80].decode("utf-8", "replace")
+    if not _REFERENCE.match(reference):
+        raise BadEvent(f"attribute 'dataref' is {reference!r}; only 'blob:' and 64 hex digits are taken")
+    return await blobs.get(reference)
+
+
+def _open(options: BlobOptions) -> ObjectStore:
+    scheme, _, rest = options.url.partition("://")
+    if scheme == "file":
+        folder = Path(rest or ".").expanduser().resolve()
+        return LocalStore(folder, mkdir=True)
+    wait = timedelta(seconds=options.timeout_seconds)
+    if options.url.startswith("memory:"):
+        return from_url("memory:///")
+    return from_url(options.url, client_options={"timeout": wait}, retry_config={"retry_timeout": wait})
+
+
+def _path(digest: str) -> str:
+    """Two levels, so that no folder of a local store grows too wide."""
+    return f"{digest[:2]}/{digest}"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
