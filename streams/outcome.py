@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from callstream.streams.event import Failure, Json, Usage
+from callstream.streams.event import Event, Failure, Json, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,12 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Bury:
-    """Never: the task goes to the dead letters with every attempt, and its caller is told that it failed."""
+    """Never: the event goes to the dead letters. The task has failed and its caller is told so, unless `ends_task`
+    is False: then only this event is refused (a second, different submission under the id of a task, say).
+    """
 
     failure: Failure
+    ends_task: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +54,19 @@ class Keep:
     """Nothing follows: what had to be kept has been saved by the actor's own state."""
 
 
-Outcome = Forward | Finish | Hold | Retry | Bury | Keep
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """A remark about a task that ended, for whoever shows it: one record on the `notified` topic."""
+
+    output: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Perform `outcome` for another event of the same task: the one that was held, or the one that starts a chain."""
+
+    event: Event
+    outcome: Forward | Finish | Bury
+
+
+Outcome = Forward | Finish | Hold | Retry | Bury | Keep | Announce | Resume

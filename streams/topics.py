@@ -7,6 +7,7 @@ INTAKE = "intake"
 FINISHED = "finished"
 DEAD = "dead"
 REVIEW = "review"
+VERDICTS = "verdicts"
 NOTIFIED = "notified"
 PROFILES = "profiles"
 
@@ -25,6 +26,11 @@ def group_of(service: str) -> str:
     return f"{PREFIX}-{service}"
 
 
+def is_changelog(topic: str) -> bool:
+    """Whether a topic is a table's changelog (Faust's own naming: app id, table, `-changelog`)."""
+    return topic.endswith("-changelog")
+
+
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
     """One topic as it has to be on the broker."""
@@ -34,10 +40,14 @@ class TopicPlan:
     replicas: int
     retention_seconds: float
     compacted: bool = False
+    max_record_bytes: int | None = None
 
     def config(self) -> dict[str, str]:
         """Its settings in Kafka's own words."""
-        return {
+        config = {
             "cleanup.policy": "compact" if self.compacted else "delete",
             "retention.ms": str(int(self.retention_seconds * 1000)),
         }
+        if self.max_record_bytes is not None:
+            config["max.message.bytes"] = str(self.max_record_bytes)
+        return config

@@ -23,6 +23,7 @@ SOURCE = "/callstream"
 BINARY_TYPE = "application/json"
 STRUCTURED_TYPE = "application/cloudevents+json"
 MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_RECORD_BYTES = MAX_BODY_BYTES + 64 * 1024
 MAX_HEADER_BYTES = 4096
 CLAIM_CHECK_BYTES = 256 * 1024
 
@@ -31,6 +32,10 @@ Headers = list[tuple[str, bytes]]
 
 class BadEvent(ValueError):
     """Why a record is no event of ours, in one sentence."""
+
+
+class LogUnavailable(Exception):
+    """The broker has not taken a record: the worker must stop loudly, and the event stays unacknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,11 @@ class Record:
 
 
 def encode(event: Event, topic: str) -> Record:
-    """The event as a record of that topic."""
+    """The event as a record of that topic. Raises ValueError for a body larger than `MAX_BODY_BYTES`.
+
+    A failed task is always encoded: the hop and the failure that it gained are small, and `MAX_RECORD_BYTES`, which
+    is what is read, leaves room for them.
+    """
     attributes = {
         "specversion": SPEC_VERSION,
         "id": event.id,
@@ -82,7 +91,7 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | No
     media_type = plain.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if media_type == STRUCTURED_TYPE:
-            attributes, data = split_structured(strict_json.loads(value, MAX_BODY_BYTES))
+            attributes, data = split_structured(strict_json.loads(value, MAX_RECORD_BYTES))
         elif media_type.startswith("application/cloudevents"):
             raise BadEvent(f"content-type {media_type!r} is not taken; send {STRUCTURED_TYPE} or binary mode")
         else:
@@ -90,7 +99,7 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | No
             if attributes.get("datacontenttype", media_type or BINARY_TYPE) != BINARY_TYPE:
                 raise BadEvent(f"content type {media_type!r} is not taken; send {BINARY_TYPE}")
             check_attributes(attributes)
-            data = strict_json.loads(value, MAX_BODY_BYTES)
+            data = strict_json.loads(value, MAX_RECORD_BYTES)
     except BadJson as error:
         raise BadEvent(f"body: {error}") from None
     return _event(attributes, data)

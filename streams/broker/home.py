@@ -40,7 +40,7 @@ class Home:
         state = read_state(self.state_file)
         if state is None or not self.lock.is_held():
             return None
-        return state if state.host == socket.gethostname() and self.is_broker(state.pid) else None
+        return state if self.is_broker(state.pid) else None
 
     def is_broker(self, pid: int | None) -> bool:
         """Whether the process is this folder's broker: an old state may name a process id that is another's by now."""
@@ -59,7 +59,11 @@ class Home:
             while not self.lock.acquire():
                 orphan = self.holder()
                 if orphan is not None and orphan.pid is not None and is_orphan(orphan):
-                    end_holder(orphan.pid, self.lock, self.options.stop_timeout_seconds)
+                    if not end_holder(orphan.pid, self.lock, self.options.stop_timeout_seconds):
+                        raise BrokerFailed(
+                            f"process {orphan.pid}, a broker left in {self.folder} by process {orphan.starter}, "
+                            "could not be ended: end it yourself"
+                        )
                 elif time.monotonic() > end:
                     raise self.in_use()
                 else:
@@ -75,10 +79,11 @@ class Home:
             return BrokerInUse(f"{self.folder} is in use by a process that has not said who it is", None, None)
         since = datetime.fromtimestamp(state.since).astimezone().isoformat(timespec="seconds")
         if not self.is_broker(state.pid):
-            where = "" if state.host == socket.gethostname() else f" on {state.host}"
+            here = state.host == socket.gethostname()
+            what = "a broker is being started by" if here else f"a broker was started on {state.host} by"
             return BrokerInUse(
-                f"{self.folder} is in use: a broker is being started{where} by process {state.starter}, since {since}; "
-                "wait for it, or choose another folder",
+                f"{self.folder} is in use: {what} process {state.starter}, {since}; "
+                "wait for it, or choose another folder with --folder",
                 state.starter,
                 None,
             )

@@ -1,0 +1,212 @@
+"""Faust apps with callstream's guarantees: what every service runs on.
+
+A `ServiceApp` is a Faust app whose events are acknowledged by hand, whose sends are awaited to the broker, and which
+knows what it owns. `tests/system/test_faust_defects.py` holds a test for each defect of Faust that is worked round.
+"""
+
+import asyncio
+import importlib.util
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
+from pydantic import BaseModel, ConfigDict, Field
+
+from callstream.streams.keys import partition_of
+from callstream.streams.ownership import Claim, Ownership
+from callstream.streams.topics import group_of
+from callstream.streams.transport import Transport
+from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record
+
+log = logging.getLogger("callstream.engine")
+
+BEAT_SECONDS = 0.5
+LEASE_SHARE = 0.8
+Positive = Annotated[float, Field(gt=0)]
+
+
+class EngineUnfit(Exception):
+    """This installation cannot keep callstream's guarantees; the message says what to do."""
+
+
+class EngineOptions(BaseModel):
+    """How a service takes events and when it gives up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    concurrency: Annotated[int, Field(ge=1, le=10_000, description="events a service works on at once")] = 64
+    max_unfinished: Annotated[int, Field(ge=1, le=100_000, description="events taken and not yet acknowledged")] = 2_000
+    commit_interval_seconds: Annotated[float, Field(gt=0, le=60, description="between commits of offsets")] = 1.0
+    session_timeout_seconds: Annotated[
+        float, Field(ge=6, le=300, description="silence after which the broker gives a worker's partitions away")
+    ] = 10.0
+    watchdog_seconds: Annotated[
+        float, Field(ge=5, description="with lag and nothing finished for so long, the process ends")
+    ] = 120.0
+    drain_seconds: Annotated[float, Field(ge=0, le=600, description="what runs may take to finish at a stop")] = 20.0
+    delivery_timeout_seconds: Annotated[
+        float, Field(ge=5, description="a record that the broker has not taken by then stops the worker")
+    ] = 120.0
+    poll_records: Annotated[int, Field(ge=1, le=5_000, description="records taken from the consumer at once")] = 256
+    buffer_records: Annotated[int, Field(ge=64, description="records of a topic held in memory before it pauses")] = (
+        2_048
+    )
+
+
+class FaustDelivery:
+    """One record as Faust handed it over, with the claim under which it was taken."""
+
+    __slots__ = ("_event", "claim", "headers", "key", "offset", "partition", "topic", "value")
+
+    def __init__(self, event: faust.EventT[Any], claim: Claim) -> None:
+        message = event.message
+        self._event = event
+        self.claim = claim
+        self.topic: str = message.topic
+        self.partition: int = message.partition
+        self.offset: int = message.offset
+        self.key: bytes | None = message.key
+        self.value: bytes | None = message.value
+        self.headers: list[tuple[str, bytes | None]] = list(cast(list[tuple[str, bytes | None]], message.headers or ()))
+
+    def ack(self) -> None:
+        """Let Faust commit the offset."""
+        self._event.ack()
+
+
+class ServiceApp(faust.App):
+    """The Faust app of one service.
+
+    `stopping` callbacks are awaited before Faust stops (drain what runs), `revoked` callbacks are called the moment
+    the group takes the partitions back.
+    """
+
+    def __init__(self, service: str, options: EngineOptions, layout: "Layout", **faust_options: Any) -> None:
+        require_compiled_streams()
+        layout.folder.mkdir(parents=True, exist_ok=True)
+        self.service_name = service
+        self.options = options
+        self.partitions = layout.partitions
+        self.ownership = Ownership(options.session_timeout_seconds * LEASE_SHARE, time.monotonic)
+        self.revoked: list[Callable[[], None]] = []
+        self.stopping: list[Callable[[], Any]] = []
+        self.progress: Callable[[], int] = lambda: 0
+        super().__init__(
+            group_of(service),
+            broker=[f"kafka://{server}" for server in layout.bootstrap.split(",")],
+            datadir=str(layout.folder / service),
+            store="rocksdb://",
+            topic_partitions=layout.partitions,
+            topic_replication_factor=layout.replicas,
+            topic_disable_leader=True,
+            reply_create_topic=False,
+            web_enabled=False,
+            stream_wait_empty=False,
+            stream_buffer_maxsize=options.buffer_records,
+            broker_max_poll_records=options.poll_records,
+            broker_commit_interval=options.commit_interval_seconds,
+            broker_session_timeout=options.session_timeout_seconds,
+            broker_heartbeat_interval=options.session_timeout_seconds * 0.3,
+            consumer_auto_offset_reset="earliest",
+            producer_acks=-1,
+            producer_linger=0.002,
+            producer_max_request_size=MAX_RECORD_BYTES * 2,
+            producer_request_timeout=options.delivery_timeout_seconds,
+            **faust_options,
+        )
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> Transport:
+        return Transport(self.conf.broker_producer, self)
+
+    async def on_start(self) -> None:
+        """Begin to watch the loop and the progress."""
+        await super().on_start()
+        self.add_future(self._beat())
+
+    async def on_stop(self) -> None:
+        """Finish what runs and commit it before Faust takes the consumer away."""
+        for callback in self.stopping:
+            await callback()
+        try:
+            async with asyncio.timeout(5):
+                await self.consumer.commit()
+        except Exception as error:
+            log.info("%s: no last commit (%r): some finished events will come again", self.service_name, error)
+        await super().on_stop()
+
+    def partitions_going(self) -> None:
+        """Void every claim and cancel what runs."""
+        self.ownership.revoke()
+        for callback in self.revoked:
+            callback()
+
+    def partitions_coming(self, partitions: set[int]) -> None:
+        """Claims on these count from now on."""
+        self.ownership.assign(partitions)
+
+    async def deliveries(self, stream: faust.Stream[bytes]) -> AsyncIterator[FaustDelivery]:
+        """The events of a stream, unacknowledged: the only way that callstream reads one."""
+        async for event in stream.noack().events():
+            yield FaustDelivery(event, self.ownership.claim(event.message.partition))
+
+    async def produce(self, record: Record, claim: Claim | None = None) -> None:
+        """Send a record to the partition of its key and wait until every replica in sync has it.
+
+        Raises LostOwnership when `claim` no longer stands, LogUnavailable when the broker does not take it.
+        """
+        if claim is not None:
+            self.ownership.require(claim)
+        try:
+            sent = await self.producer.send(
+                record.topic,
+                record.key,
+                record.value,
+                partition_of(record.key, self.partitions),
+                None,
+                record.headers,
+            )
+            await sent
+        except (KafkaError, ProducerSendError) as error:
+            raise LogUnavailable(f"topic {record.topic}: the broker did not take a record: {error!r}") from error
+
+    async def _beat(self) -> None:
+        while not self.should_stop:
+            gap = self.ownership.beat()
+            if gap > self.options.session_timeout_seconds * LEASE_SHARE:
+                await self.crash(
+                    EngineUnfit(
+                        f"{self.service_name}: this process stood still for {gap:.1f} s, longer than it may own "
+                        "partitions; it ends so that a supervisor starts it afresh"
+                    )
+                )
+                return
+            await asyncio.sleep(BEAT_SECONDS)
+
+
+class Layout(BaseModel):
+    """Where a service finds its broker and keeps its tables, and how its topics are cut."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap: str
+    folder: Path
+    partitions: Annotated[int, Field(ge=1, le=1_000)] = 8
+    replicas: Annotated[int, Field(ge=1, le=10)] = 1
+
+
+def require_compiled_streams() -> None:
+    """Faust's pure-Python streams acknowledge events of a lost generation. Raises EngineUnfit where they would run."""
+    if os.environ.get("NO_CYTHON") or importlib.util.find_spec("faust._cython.streams") is None:
+        raise EngineUnfit(
+            "faust-streaming runs without its compiled extensions and would acknowledge events it no longer owns: "
+            "unset NO_CYTHON, or install a wheel of faust-streaming built for this Python"
+        )

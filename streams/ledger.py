@@ -1,0 +1,91 @@
+"""The unfinished offsets of the partitions that an actor reads, and what may be acknowledged of them.
+
+Words: a *ticket* stands for one event taken from a partition; it is *finished* when everything the event caused is on
+the log; it is *released* (may be acknowledged) when it and all before it in its partition are finished; it is *void*
+once its partition was revoked: finishing it then releases nothing, because the next owner will do the work again.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Token = TypeVar("Token")
+
+
+@dataclass(slots=True, eq=False)
+class Ticket(Generic[Token]):
+    """One event taken: its partition, its offset there, and the caller's own token (the event to acknowledge)."""
+
+    partition: Hashable
+    offset: int
+    token: Token
+    finished: bool = False
+    void: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSnapshot:
+    """Unfinished tickets and the lowest unfinished offset of each partition."""
+
+    taken: int
+    lowest: dict[Hashable, int]
+
+
+class Ledger(Generic[Token]):
+    """Takes events in the order of their offsets, lets them finish in any order, releases them in offset order.
+
+    Offsets may have gaps (compaction, transaction markers). An offset that was already taken means that the reader
+    went back without telling: the partition's tickets become void and it starts anew.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[Hashable, deque[Ticket[Token]]] = {}
+        self._taken = 0
+
+    def __len__(self) -> int:
+        """Tickets taken and neither released nor void: what the actor answers for at this moment."""
+        return self._taken
+
+    def take(self, partition: Hashable, offset: int, token: Token) -> Ticket[Token]:
+        """Enter an event. Raises ValueError for a negative offset."""
+        if offset < 0:
+            raise ValueError(f"offset {offset} of {partition} is negative")
+        waiting = self._open.get(partition)
+        if waiting and offset <= waiting[-1].offset:
+            self.revoke([partition])
+            waiting = None
+        if waiting is None:
+            waiting = self._open.setdefault(partition, deque())
+        ticket = Ticket(partition, offset, token)
+        waiting.append(ticket)
+        self._taken += 1
+        return ticket
+
+    def finish(self, ticket: Ticket[Token]) -> list[Token]:
+        """Mark a ticket finished and give the tokens that this releases, in offset order."""
+        if ticket.void or ticket.finished:
+            return []
+        ticket.finished = True
+        waiting = self._open[ticket.partition]
+        released = []
+        while waiting and waiting[0].finished:
+            released.append(waiting.popleft().token)
+        self._taken -= len(released)
+        return released
+
+    def revoke(self, partitions: Iterable[Hashable] | None = None) -> list[Token]:
+        """Forget partitions (all, by default): their tickets are void. Gives the tokens that were unfinished."""
+        gone = list(self._open if partitions is None else partitions)
+        unfinished = []
+        for partition in gone:
+            for ticket in self._open.pop(partition, ()):
+                ticket.void = True
+                self._taken -= 1
+                if not ticket.finished:
+                    unfinished.append(ticket.token)
+        return unfinished
+
+    def snapshot(self) -> LedgerSnapshot:
+        """What is open, for the console and for tests."""
+        return LedgerSnapshot(self._taken, {name: waiting[0].offset for name, waiting in self._open.items() if waiting})

@@ -1,0 +1,122 @@
+"""A Faust table whose writes can be awaited and refused: the only kind of table that callstream keeps.
+
+Faust writes RocksDB first and the changelog some time later, and a write that comes after a revocation opens the
+partition's database again. Here a write names its claim, is refused when the claim no longer stands, and is done only
+when the changelog has it.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import faust
+from faust.stores.rocksdb import Store
+
+from callstream.streams import strict_json
+from callstream.streams.engine import ServiceApp
+from callstream.streams.event import Json
+from callstream.streams.ownership import Claim
+from callstream.streams.wire import LogUnavailable
+
+OFFSET_KEY = b"__faust\0offset__"
+
+
+def store_options(block_cache_bytes: int = 2 << 20, write_buffer_bytes: int = 2 << 20) -> dict[str, Any]:
+    """RocksDB settings of one partition's database. Faust's own defaults are 2 GiB and 3 x 64 MiB for each."""
+    return {
+        "driver": "rocksdict",
+        "block_cache_size": block_cache_bytes,
+        "write_buffer_size": write_buffer_bytes,
+        "max_write_buffer_number": 2,
+        "max_open_files": 64,
+    }
+
+
+class DurableTable(faust.Table[bytes, bytes]):
+    """Bytes to bytes, by partition."""
+
+    app: ServiceApp
+
+    def read(self, partition: int, key: bytes) -> bytes | None:
+        """The row as this worker has it, or None."""
+        value: bytes | None = self._database(partition).get(key)
+        return value
+
+    async def write(self, claim: Claim, key: bytes, value: bytes | None) -> None:
+        """Set a row (None deletes it) and wait until the changelog has it.
+
+        Raises LostOwnership when the claim no longer stands, LogUnavailable when the broker does not take the change.
+        """
+        self.app.ownership.require(claim)
+        change = self.send_changelog(claim.partition, key, value, value_serializer="raw")
+        database = self._database(claim.partition)
+        if value is None:
+            database.delete(key)
+        else:
+            database.put(key, value)
+        try:
+            await change
+        except Exception as error:
+            raise LogUnavailable(f"table {self.name}: the broker did not take a change: {error!r}") from error
+
+    def scan(self, partition: int, after: bytes = b"", most: int = 100) -> Iterator[tuple[bytes, bytes]]:
+        """Up to `most` rows of one partition in key order, beginning behind `after`."""
+        rows = self._database(partition).items(from_key=after or None)
+        for key, value in rows:
+            if key in (OFFSET_KEY, after):
+                continue
+            if most <= 0:
+                return
+            most -= 1
+            yield key, value
+
+    def open_partitions(self) -> list[int]:
+        """Partitions whose rows this worker holds."""
+        return sorted(self.app.ownership.owned)
+
+    def _database(self, partition: int) -> Any:
+        return cast(Store, self.data)._db_for_partition(partition)
+
+    def _on_changelog_sent(self, sent: Any) -> None:
+        if sent.result().topic_partition.partition in self.app.ownership.owned:
+            super()._on_changelog_sent(sent)
+
+
+@dataclass(slots=True)
+class TableCell:
+    """One task's row, as JSON, under the claim of the event that is worked on."""
+
+    table: DurableTable
+    claim: Claim
+    key: bytes
+    _value: Json | None = None
+    _loaded: bool = False
+
+    @property
+    def value(self) -> Json | None:
+        """The row as it stands, or None."""
+        if not self._loaded:
+            raw = self.table.read(self.claim.partition, self.key)
+            self._value = None if raw is None else json.loads(raw)
+            self._loaded = True
+        return self._value
+
+    async def save(self, value: Json) -> None:
+        """Write the row and wait until the log has it. Raises LostOwnership, LogUnavailable."""
+        await self.table.write(self.claim, self.key, strict_json.dumps(value))
+        self._value, self._loaded = value, True
+
+
+@dataclass(slots=True)
+class NoCell:
+    """The memory of a service that keeps none."""
+
+    @property
+    def value(self) -> Json | None:
+        """Always None."""
+        return None
+
+    async def save(self, value: Json) -> None:
+        """Raises TypeError: a step that needs memory runs on a service that has a table."""
+        raise TypeError("this service keeps no table, so a step on it has no state to save")
