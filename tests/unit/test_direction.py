@@ -1,0 +1,110 @@
+"""The direction of imports, who may use which library, and which modules are pure: read from the syntax trees alone."""
+
+import ast
+from fnmatch import fnmatch
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ORDER = ("streams", "tables", "agents", "callstream.web", "callstream")
+
+# Who may use a library; a name covers what lies under it. A new entry is a decision: its commit says why.
+ONLY = {
+    "faust": "streams.engine streams.transport tables.durable agents.actor callstream.app",
+    "aiokafka": "streams.engine streams.transport streams.broker streams.admin streams.tail streams.lag callstream.cli",
+    "aiohttp.Client*": "agents.inference agents.delivery agents.notify callstream.cli",
+    "jaeger_client": "streams.tracing",
+    "rocksdict": "",
+}
+
+# What these decide depends on their arguments alone: no I/O, no clock, no chance.
+PURE = """
+    streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
+    streams.letters streams.submission streams.topics streams.broker.maven streams.broker.properties
+    agents.inference.call agents.prepare.language agents.prepare.text agents.prepare.profile
+    callstream.stub.chance callstream.stub.chat callstream.stub.faults callstream.stub.latency callstream.stub.limits
+    callstream.stub.moderation callstream.stub.prompt callstream.stub.tokens callstream.stub.vectors
+    callstream.stub.writer
+"""
+IMPURE = """
+    aiohttp aiokafka asyncio concurrent faust logging multiprocessing obstore os random requests secrets shutil socket
+    sqlalchemy subprocess tempfile threading time urllib.request uuid.uuid1 uuid.uuid4 builtins.input builtins.open
+    builtins.print datetime.datetime.now datetime.datetime.utcnow datetime.datetime.today datetime.date.today
+"""
+
+
+def modules() -> dict[str, Path]:
+    """Every module once, under the name the layout gives it (`streams.ledger`, `callstream.web.api`)."""
+    found = [path for folder in ("streams", "tables", "agents") for path in (ROOT / folder).rglob("*.py")]
+    found += [
+        path for path in (ROOT / "callstream").rglob("*.py") if path.resolve().is_relative_to(ROOT / "callstream")
+    ]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in found}
+
+
+def uses(path: Path) -> tuple[set[str], set[str]]:
+    """The names a module imports, and what it reaches through them or calls (`datetime.datetime.now`), each in full."""
+    nodes, local = list(ast.walk(ast.parse(path.read_bytes()))), dict[str, str]()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            local |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            local |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    chains = {ast.unparse(node).partition(".") for node in nodes if isinstance(node, ast.Attribute | ast.Name)}
+    calls = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    reached = {f"{local[head]}.{rest}" for head, _, rest in chains if head in local}
+    return set(local.values()), reached | {f"builtins.{name}" for name in calls - set(local)}
+
+
+def within(name: str, prefixes: str) -> bool:
+    return any(fnmatch(name, prefix) or fnmatch(name, f"{prefix}.*") for prefix in prefixes.split())
+
+
+MODULES = modules()
+USES = {name: uses(path) for name, path in MODULES.items()}
+PATHS = {name if within(name, "callstream") else f"callstream.{name}": name for name in MODULES}
+
+
+def neighbours(name: str) -> set[str]:
+    """The modules of ours that a module imports."""
+    return {PATHS.get(full) or PATHS.get(full.rpartition(".")[0], name) for full in USES[name][0]} - {name}
+
+
+def level(name: str) -> int:
+    return next(place for place, prefix in enumerate(ORDER) if within(name, prefix))
+
+
+def test_imports_go_one_way_only() -> None:
+    against = [(name, other) for name in MODULES for other in neighbours(name) if level(other) > level(name)]
+    assert not against, "imports against web → agents → tables → streams"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert list(TopologicalSorter({name: neighbours(name) for name in MODULES}).static_order())
+
+
+def test_a_library_is_used_where_it_is_allowed_only() -> None:
+    astray = [
+        (name, library)
+        for name in MODULES
+        for library, allowed in ONLY.items()
+        if any(within(used, library) for used in USES[name][0] | USES[name][1]) and not within(name, allowed)
+    ]
+    assert not astray, "ONLY, above, says who may"
+
+
+def test_pure_modules_touch_no_world() -> None:
+    touched = [
+        (name, used)
+        for name in MODULES
+        if within(name, PURE)
+        for used in sorted(USES[name][0] | USES[name][1])
+        if within(used, IMPURE)
+    ]
+    assert not touched, "a pure module takes `now` and `rng` as arguments and leaves I/O to its shell"
+
+
+def test_the_lists_know_the_modules() -> None:
+    assert set(MODULES) >= {"streams.keys", "callstream"}
+    assert within("agents.inference.client", ONLY["aiohttp.Client*"])
+    assert not within("agents.inferences", ONLY["aiohttp.Client*"])
