@@ -1,0 +1,199 @@
+"""An engine in memory that keeps the promises of `port.py`, for tests and for trying the web without Kafka.
+
+Nothing moves by itself: `advance` takes a task one step on and `end` ends it, each publishing the change.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from callstream.streams.chain import Chains
+from callstream.streams.event import Event, Json
+from callstream.streams.keys import partition_of, task_key
+from callstream.web.hub import Hub, Update
+from callstream.web.port import (
+    ENDED,
+    Health,
+    LatencyWindow,
+    Page,
+    PageRequest,
+    PartitionInfo,
+    Row,
+    TableInfo,
+    Unavailable,
+    UnknownTable,
+    Verdict,
+    Window,
+)
+
+PARTITIONS = 4
+
+
+class FakePort:
+    """Everything the web needs, in dictionaries. Its public attributes may be set to play out a situation.
+
+    `unavailable` makes every call raise Unavailable with that text; `owners` and `others` name other gateways.
+    """
+
+    def __init__(self, chains: Chains, clock: Callable[[], float], epoch: str = "fake") -> None:
+        self.events: list[Event] = []
+        self.verdicts: list[tuple[str, str, Verdict]] = []
+        self.blobs: list[bytes] = []
+        self.tables_by_name: dict[str, dict[bytes, Json]] = {"tasks": {}}
+        self.services = {"tasks": "gateway"}
+        self.windows: dict[Window, list[LatencyWindow]] = {}
+        self.state = Health(live=True, ready=True)
+        self.unavailable = ""
+        self.owners: dict[bytes, str] = {}
+        self.others: tuple[str, ...] = ()
+        self._chains = chains
+        self._clock = clock
+        self._hub = Hub(epoch)
+
+    @property
+    def updates(self) -> Hub:
+        """Where changes are published."""
+        return self._hub
+
+    def begin_trace(self, incoming: str | None) -> str | None:
+        """The caller's trace, or a fixed one."""
+        return incoming or "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    def owner(self, key: bytes) -> str | None:
+        """Who `owners` says."""
+        return self.owners.get(key)
+
+    def peers(self) -> tuple[str, ...]:
+        """Who `others` says."""
+        return self.others
+
+    async def submit(self, event: Event) -> None:
+        """Keep the event and give its task a row."""
+        self._check()
+        self.events.append(event)
+        chain = self._chains.current(event.chain)
+        first = chain.steps[0]
+        row = {
+            "tenant": event.tenant,
+            "id": event.task,
+            "chain": event.chain,
+            "version": chain.version,
+            "digest": event.body.digest,
+            "state": "accepted",
+            "priority": str(event.priority),
+            "created": event.time,
+            "updated": event.time,
+            "deadline": event.deadline,
+            "steps": [],
+            "next": {"step": first.name, "service": first.service},
+            "result": None,
+            "failure": None,
+            "held": None,
+            "callback": None,
+        }
+        self._write(event.key, row)
+
+    async def task(self, tenant: str, task: str) -> Json | None:
+        """The task's row."""
+        self._check()
+        return self.tables_by_name["tasks"].get(task_key(tenant, task))
+
+    async def held(self, tenant: str, after: str | None, limit: int) -> list[Json]:
+        """Held tasks of a tenant, by id."""
+        self._check()
+        rows = (row for row in self.tables_by_name["tasks"].values() if row["tenant"] == tenant)
+        waiting = [row for row in rows if row["state"] == "held" and row["id"] > (after or "")]
+        return sorted(waiting, key=lambda row: str(row["id"]))[:limit]
+
+    async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
+        """Keep the verdict."""
+        self._check()
+        self.verdicts.append((tenant, task, verdict))
+
+    async def put_blob(self, data: bytes) -> str:
+        """Keep the bytes under a number."""
+        self._check()
+        self.blobs.append(data)
+        return f"blob:{len(self.blobs):064x}"
+
+    def health(self) -> Health:
+        """What `state` says."""
+        return self.state
+
+    async def tables(self) -> tuple[TableInfo, ...]:
+        """The tables as they are, their sizes measured by the length of their text."""
+        self._check()
+        return tuple(self._info(name) for name in sorted(self.tables_by_name))
+
+    async def rows(self, table: str, request: PageRequest) -> Page:
+        """One page of rows."""
+        rows = self._partition(table, request.partition)
+        keys = sorted(key for key in rows if key.startswith(request.prefix) and key > (request.after or b""))
+        return Page(tuple(Row(key, rows[key]) for key in keys[: request.limit]), more=len(keys) > request.limit)
+
+    async def row(self, table: str, partition: int, key: bytes) -> Json | None:
+        """One row."""
+        return self._partition(table, partition).get(key)
+
+    async def latency(self, window: Window) -> list[LatencyWindow]:
+        """What `windows` holds."""
+        self._check()
+        return self.windows.get(window, [])
+
+    def advance(self, tenant: str, task: str, **hop: Any) -> None:
+        """Finish the task's next step; `hop` replaces members of its entry in `steps`."""
+        row = self._row(tenant, task)
+        steps = self._chains.get(row["chain"], row["version"]).steps
+        done, now = len(row["steps"]), self._clock()
+        entry = {
+            "step": steps[done].name,
+            "service": steps[done].service,
+            "started": row["updated"],
+            "ended": now,
+            "seconds": now - row["updated"],
+            "attempts": 1,
+            "model": "",
+            "tokens_in": 0,
+            "tokens_out": 0,
+            "notes": [],
+        }
+        following = steps[done + 1] if done + 1 < len(steps) else None
+        coming = {"step": following.name, "service": following.service} if following else None
+        self._change(row, state="running", steps=[*row["steps"], entry | hop], next=coming)
+
+    def end(self, tenant: str, task: str, state: str = "finished", **members: Any) -> None:
+        """End the task; `members` (result, failure) join its row."""
+        self._change(self._row(tenant, task), state=state, next=None, held=None, **members)
+
+    def hold(self, tenant: str, task: str, reason: str) -> None:
+        """Let the task wait for a person."""
+        self._change(self._row(tenant, task), state="held", held=reason)
+
+    def _change(self, row: Json, **members: Any) -> None:
+        if row["state"] in ENDED:
+            raise ValueError(f"task {row['id']} has ended")
+        self._write(task_key(row["tenant"], row["id"]), row | {"updated": self._clock()} | members)
+
+    def _write(self, key: bytes, row: Json) -> None:
+        self.tables_by_name["tasks"][key] = row
+        self._hub.publish(Update(row["tenant"], row["id"], row["chain"], row["state"], len(row["steps"]), row))
+
+    def _row(self, tenant: str, task: str) -> Json:
+        return self.tables_by_name["tasks"][task_key(tenant, task)]
+
+    def _partition(self, table: str, partition: int) -> dict[bytes, Json]:
+        self._check()
+        if table not in self.tables_by_name or not 0 <= partition < PARTITIONS:
+            raise UnknownTable(f"no partition {partition} of a table {table!r} is here")
+        rows = self.tables_by_name[table]
+        return {key: row for key, row in rows.items() if partition_of(key, PARTITIONS) == partition}
+
+    def _info(self, name: str) -> TableInfo:
+        sizes: list[list[int]] = [[] for _ in range(PARTITIONS)]
+        for key, row in self.tables_by_name[name].items():
+            sizes[partition_of(key, PARTITIONS)].append(len(key) + len(repr(row)))
+        parts = tuple(PartitionInfo(n, len(each), sum(each), offset=len(each)) for n, each in enumerate(sizes))
+        return TableInfo(name, self.services.get(name, "gateway"), parts)
+
+    def _check(self) -> None:
+        if self.unavailable:
+            raise Unavailable(self.unavailable)

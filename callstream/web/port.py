@@ -1,0 +1,181 @@
+"""What the web needs from the engine behind it. The real port stands over Kafka and tables; `fake.py` in memory.
+
+A row of a task, as `GatewayPort.task` gives it and clients see it:
+
+    {tenant, id, chain, version, digest, state, priority, created, updated, deadline,
+     steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
+     next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
+     callback: {url, state, attempts} | null}
+
+`state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+from pydantic import Field, StringConstraints, model_validator
+
+from callstream.streams.event import Event, Json, Line, Strict
+from callstream.web.hub import Hub
+
+ENDED = frozenset({"finished", "rejected", "failed"})
+"""The states after which a task never changes."""
+
+Window = Literal["1m", "10m", "1h"]
+
+
+class Unavailable(Exception):
+    """The engine cannot serve this now; the message says why. Worth trying again after `retry_after_seconds`."""
+
+    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UnknownTable(LookupError):
+    """No table of that name, or not that partition of it, is on this worker."""
+
+
+class Verdict(Strict):
+    """What a person decided about a held task. `edits` replaces members of the held output; only an edit has it."""
+
+    verdict: Literal["approve", "reject", "edit"]
+    reviewer: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    reason: Line = ""
+    edits: Annotated[Json, Field(max_length=200)] | None = None
+
+    @model_validator(mode="after")
+    def _edits_belong_to_an_edit(self) -> "Verdict":
+        if (self.edits is not None) != (self.verdict == "edit"):
+            raise ValueError("'edits' goes with the verdict 'edit', and only with it")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`live`: the process is worth keeping. `ready`: it can serve now. `reasons` says why one of them is not so."""
+
+    live: bool
+    ready: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionInfo:
+    """One partition of a table. `owner` is the base URL of the worker that has it, None for this one.
+
+    `keys` is approximate; `offset` is the last changelog offset applied. All None where this worker cannot know.
+    """
+
+    partition: int
+    keys: int | None
+    size_bytes: int | None
+    offset: int | None = None
+    owner: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """One table of one service, with its partitions in order."""
+
+    name: str
+    service: str
+    partitions: tuple[PartitionInfo, ...]
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which rows of one partition: at most `limit`, those after a key in the order of keys, with a prefix."""
+
+    partition: int
+    after: bytes | None = None
+    limit: int = 50
+    prefix: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table."""
+
+    key: bytes
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in the order of their keys, and whether more follow the last one."""
+
+    rows: tuple[Row, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyWindow:
+    """One window of one step and model. `start` is epoch seconds, p50…p99 seconds, `rate` finished calls a second."""
+
+    step: str
+    model: str
+    start: float
+    size_seconds: float
+    count: int
+    errors: int
+    p50: float
+    p95: float
+    p99: float
+    rate: float
+
+
+class TaskPort(Protocol):
+    """Tasks: in, out, and what happens to them. Every method but `owner` and `peers` may raise Unavailable."""
+
+    @property
+    def updates(self) -> Hub:
+        """Where the engine publishes each change of a task's row that this gateway sees."""
+
+    def begin_trace(self, incoming: str | None) -> str | None:
+        """The traceparent of the span that a submission begins, child of `incoming` if that is given."""
+
+    def owner(self, key: bytes) -> str | None:
+        """Base URL of the gateway that has the key's row, or None if it is this one (or nobody can tell)."""
+
+    def peers(self) -> tuple[str, ...]:
+        """Base URLs of all other gateways."""
+
+    async def submit(self, event: Event) -> None:
+        """Hand a new task to intake; returns once the log has it."""
+
+    async def task(self, tenant: str, task: str) -> Json | None:
+        """The row of a task that this gateway owns."""
+
+    async def held(self, tenant: str, after: str | None, limit: int) -> list[Json]:
+        """Rows of held tasks of a tenant on this gateway, in the order of their ids, those after an id."""
+
+    async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
+        """Hand a person's verdict to review; returns once the log has it."""
+
+    async def put_blob(self, data: bytes) -> str:
+        """Keep bytes for a later submission and give their reference (`blob:` and 64 hex digits)."""
+
+
+class TablePort(Protocol):
+    """What the worker remembers, for people to look at. Every method but `health` may raise Unavailable."""
+
+    def health(self) -> Health:
+        """How this worker is."""
+
+    async def tables(self) -> tuple[TableInfo, ...]:
+        """Every table whose partitions this worker knows of."""
+
+    async def rows(self, table: str, request: PageRequest) -> Page:
+        """One page of rows. Raises UnknownTable."""
+
+    async def row(self, table: str, partition: int, key: bytes) -> Json | None:
+        """One row. Raises UnknownTable."""
+
+    async def latency(self, window: Window) -> list[LatencyWindow]:
+        """Every window of that size still kept, in no particular order."""
+
+
+class GatewayPort(TaskPort, TablePort, Protocol):
+    """All that the web needs."""

@@ -1,0 +1,71 @@
+"""A submission becomes an event here, whichever door it came through: HTTP, a CloudEvent, or the log itself."""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+
+from callstream.streams.event import Body, Event, Priority, Submission
+from callstream.streams.wire import epoch
+
+UNCHOSEN_VERSION = 0
+"""The version of an event that intake has not yet put on its chain's current one."""
+
+LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a caller says beside the submission: whose task it is, its id, how urgent. `deadline` is epoch seconds."""
+
+    tenant: str
+    task: str
+    priority: Priority = Priority.NORMAL
+    deadline: float | None = None
+    traceparent: str | None = None
+
+
+def digest(submission: Submission) -> str:
+    """SHA-256, hex, of chain, input and callback as the caller gave them: two submissions are the same if it is.
+
+    Order of members and white space do not count; priority, deadline and id are not part of it.
+    """
+    members = {"chain": submission.chain, "input": submission.input, "callback": submission.callback}
+    canonical = json.dumps(members, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def new_event(submission: Submission, order: Order, now: float) -> Event:
+    """The event that asks intake to start a task; `now` is epoch seconds."""
+    return Event(
+        tenant=order.tenant,
+        task=order.task,
+        chain=submission.chain,
+        version=UNCHOSEN_VERSION,
+        sequence=0,
+        body=Body(submission=submission, digest=digest(submission)),
+        priority=order.priority,
+        time=now,
+        deadline=order.deadline,
+        traceparent=order.traceparent,
+    )
+
+
+def parse_deadline(given: str | float, now: float) -> float:
+    """A deadline as epoch seconds, from RFC 3339 text or seconds from `now`. Raises ValueError saying what is taken.
+
+    >>> parse_deadline(30, now=1000.0)
+    1030.0
+    """
+    if isinstance(given, str):
+        try:
+            moment = epoch(given)
+        except (ValueError, OverflowError):
+            raise ValueError("not RFC 3339 with an offset, such as 2030-01-31T12:00:00Z") from None
+    else:
+        moment = now + given
+    if not math.isfinite(moment) or moment <= now:
+        raise ValueError("must lie in the future")
+    if moment > now + LONGEST_DEADLINE_SECONDS:
+        raise ValueError("must lie within a year from now")
+    return moment
