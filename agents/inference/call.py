@@ -16,7 +16,9 @@ class Call:
     """One request to a model. `id` is the same whenever the same step of the same task calls again.
 
     `request` is the body of an OpenAI chat completion without `model`; `deadline` is epoch seconds.
-    `cell` is where the receipt is kept; `traceparent` the span that the call belongs to.
+    `cell` is where the receipt is kept; `traceparent` the span that the call belongs to. `timeout_seconds` bounds the
+    whole call with its waits and retries. The last three are set by layers on the way in: the number of the request,
+    the endpoint's name, and which flight of which worker process carries it.
     """
 
     id: str
@@ -27,16 +29,20 @@ class Call:
     cell: Cell
     deadline: float | None = None
     traceparent: str | None = None
+    timeout_seconds: float = 60.0
     attempt: int = 1
+    endpoint: str | None = None
+    flight: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer: the text of its first choice, the reason why it stopped, what it took."""
+    """A model's answer: the text of its first choice, the reason why it stopped, what it took, remarks for people."""
 
     text: str
     finish_reason: str = "stop"
     usage: Usage = field(default_factory=Usage)
+    notes: tuple[str, ...] = ()
 
 
 class CallFailed(Exception):

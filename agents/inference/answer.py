@@ -1,0 +1,137 @@
+"""What an endpoint's HTTP answer means: a Reply or a CallFailed. Pure."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from callstream.agents.inference.call import CallFailed, Reply
+from callstream.agents.inference.failures import Kind, failed
+from callstream.streams import strict_json
+from callstream.streams.event import Json, Usage
+from callstream.streams.strict_json import BadJson
+
+MOST_TOKENS = 10_000_000
+"""Above this a token count is taken for nonsense: no model's context is near it."""
+MOST_MESSAGE = 300
+
+CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "string_above_max_length"})
+POLICY_CODES = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
+QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+
+_CONTEXT_WORDS = re.compile(
+    r"maximum context length|context length exceeded|context window|exceeds? the context|maximum model length"
+    r"|prompt is too long|input is too long",
+    re.IGNORECASE,
+)
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\ud7ff\uf900-\ufffd\U00010000-\U0010ffff]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The largest body and the longest text that are taken, in bytes."""
+
+    response: int
+    text: int
+
+
+def reply_of(raw: bytes, model: str, endpoint: str, bounds: Bounds) -> Reply:
+    """The Reply in the body of a 200, from `model` as it was asked for. Raises CallFailed."""
+    try:
+        body = strict_json.loads(raw, bounds.response)
+    except BadJson as error:
+        raise failed(Kind.BROKEN_REPLY, f"the answer is {error}") from None
+    if not isinstance(body, dict):
+        raise failed(Kind.BROKEN_REPLY, "the answer is not a JSON object")
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise failed(Kind.BROKEN_REPLY, "the answer has no choices")
+    finish_reason = _name(choices[0].get("finish_reason")) or "stop"
+    text = _text(choices[0].get("message"), finish_reason)
+    if (size := len(text.encode())) > bounds.text:
+        raise failed(Kind.REPLY_TOO_LONG, f"the text has {size:,} bytes; at most {bounds.text:,} are kept")
+    usage, notes = _usage(body.get("usage"))
+    answered_as = body.get("model")
+    if isinstance(answered_as, str) and answered_as and not _same_model(answered_as, model):
+        notes += (f"asked for model {model!r}, answered as {_printable(answered_as, 100)!r}",)
+    named = usage.model_copy(update={"model": model, "endpoint": endpoint, "calls": 1})
+    return Reply(text, finish_reason, named, notes)
+
+
+def failure_of(status: int, raw: bytes, after_seconds: float | None, secrets: tuple[str, ...]) -> CallFailed:
+    """What an answer other than 200 means. Of its body only error code and message are used, without `secrets`."""
+    code, message = _error(raw, secrets)
+    text = f"HTTP {status}" + (f" ({code})" if code else "") + (f": {message}" if message else "")
+    if code in QUOTA_CODES:
+        return failed(Kind.REFUSED, text)
+    if status == 429:
+        return failed(Kind.OVERLOADED, text, after_seconds)
+    if status == 408:
+        return failed(Kind.TIMEOUT, text, after_seconds)
+    if status == 409 or 500 <= status < 600:
+        return failed(Kind.UNAVAILABLE, text, after_seconds)
+    if 300 <= status < 400:
+        return failed(Kind.REFUSED, f"{text}: redirects are not followed; set the base_url that it leads to")
+    if 400 <= status < 500:
+        if code in CONTEXT_CODES or _CONTEXT_WORDS.search(message):
+            return failed(Kind.CONTEXT_TOO_LONG, text)
+        return failed(Kind.REFUSED_BY_POLICY if code in POLICY_CODES else Kind.REFUSED, text)
+    return failed(Kind.BROKEN_REPLY, f"{text}: not a status of a chat completion")
+
+
+def _text(message: Any, finish_reason: str) -> str:
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, str) and content:
+        return content
+    if finish_reason == "content_filter" or (isinstance(message, dict) and message.get("refusal")):
+        raise failed(Kind.REFUSED_BY_POLICY, "the endpoint's content filter left no text")
+    if isinstance(content, str):
+        return content
+    raise failed(Kind.BROKEN_REPLY, "the answer's first choice has no text")
+
+
+def _usage(given: Any) -> tuple[Usage, tuple[str, ...]]:
+    if not isinstance(given, dict):
+        return Usage(), ("the endpoint reported no usage",)
+    tokens_in, in_notes = _tokens(given, "prompt_tokens")
+    tokens_out, out_notes = _tokens(given, "completion_tokens")
+    return Usage(tokens_in=tokens_in, tokens_out=tokens_out), in_notes + out_notes
+
+
+def _tokens(given: Json, name: str) -> tuple[int, tuple[str, ...]]:
+    value = given.get(name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0, (f"the endpoint reported no {name}",)
+    taken = min(max(value, 0), MOST_TOKENS)
+    return taken, () if taken == value else (f"the endpoint reported {name} = {value}; taken as {taken}",)
+
+
+def _same_model(answered: str, asked: str) -> bool:
+    """Servers answer with a dated version, or leave out the vendor that a router's name begins with."""
+    short = asked.rpartition("/")[2]
+    return answered.startswith(asked) or answered.rpartition("/")[2].startswith(short)
+
+
+def _error(raw: bytes, secrets: tuple[str, ...]) -> tuple[str, str]:
+    """Code and message of an OpenAI error body, printable and bounded; empty where there are none."""
+    try:
+        body = strict_json.loads(raw, len(raw))
+    except BadJson:
+        return "", ""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict):
+        return "", ""
+    message = error.get("message")
+    text = message if isinstance(message, str) else ""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return _name(error.get("code")) or _name(error.get("type")), _printable(text, MOST_MESSAGE)
+
+
+def _name(value: Any) -> str:
+    return _printable(value, 64) if isinstance(value, str) else ""
+
+
+def _printable(text: str, most: int) -> str:
+    return _UNPRINTABLE.sub(" ", text[: most * 2]).strip()[:most]

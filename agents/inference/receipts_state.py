@@ -1,0 +1,121 @@
+"""Receipts of model calls as they stand in a task's row: folds from one row to the next. Pure.
+
+A row keeps them under `calls`, by call id, beside whatever else a step remembers there. A receipt is *started* before
+a request is sent, *answered* when its answer has come, *failed* when the step was told that none will. Started and
+never followed up means: the request may have been sent and paid by a run that did not live to tell.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from callstream.agents.inference.call import Reply
+from callstream.streams.event import Json, Line, Strict, Usage
+
+CALLS = "calls"
+MOST_RECEIPTS = 16
+MOST_TEXT_BYTES = 512 * 1024
+"""Of all texts in a row together, so that a row stays below the largest record of a changelog."""
+
+
+class State(StrEnum):
+    """How far a call has come."""
+
+    STARTED = "started"
+    ANSWERED = "answered"
+    FAILED = "failed"
+
+
+class Receipt(Strict):
+    """The record of one model call. `started` is epoch seconds, `flight` says which worker process started it last.
+
+    `repeats` counts the starts that found the call started and not followed up: requests that may have been paid
+    without an answer.
+    """
+
+    state: State
+    started: float
+    flight: Annotated[str, StringConstraints(max_length=64)]
+    endpoint: Annotated[str, StringConstraints(max_length=48)] = ""
+    repeats: Annotated[int, Field(ge=0)] = 0
+    text: str = ""
+    finish_reason: Annotated[str, StringConstraints(max_length=64)] = ""
+    usage: Usage | None = None
+    notes: Annotated[tuple[Line, ...], Field(max_length=32)] = ()
+
+
+def receipt_of(row: Json | None, call_id: str) -> Receipt | None:
+    """The receipt of that call, if the row has one. Raises pydantic.ValidationError for one that is not ours."""
+    kept = _calls(row).get(call_id)
+    return None if kept is None else Receipt.model_validate(kept)
+
+
+def start(row: Json | None, call_id: str, receipt: Receipt) -> Json:
+    """The row after a request is about to be sent; `receipt` says when, in which flight, to which endpoint.
+
+    Starts of the same flight (a retry, a fold done twice) count once. An answered receipt stays as it is.
+    """
+    found = receipt_of(row, call_id)
+    if found is not None:
+        if found.state is State.ANSWERED or _is_same_flight(found, receipt):
+            return _with(row, call_id, found)
+        repeats = found.repeats + (found.state is State.STARTED)
+        receipt = receipt.model_copy(update={"repeats": repeats})
+    return _with(row, call_id, receipt)
+
+
+def answer(row: Json | None, call_id: str, reply: Reply) -> Json:
+    """The row after the answer has come. A row that has lost the start takes the answer all the same."""
+    found = receipt_of(row, call_id) or Receipt(state=State.STARTED, started=0.0, flight="")
+    answered = {
+        "state": State.ANSWERED,
+        "text": reply.text,
+        "finish_reason": reply.finish_reason,
+        "usage": reply.usage,
+        "notes": reply.notes,
+    }
+    return _with(row, call_id, found.model_copy(update=answered))
+
+
+def fail(row: Json | None, call_id: str) -> Json | None:
+    """The row after the step was told of a failure; None where no request was started, so nothing is to be kept."""
+    found = receipt_of(row, call_id)
+    if found is None or found.state is not State.STARTED:
+        return None
+    return _with(row, call_id, found.model_copy(update={"state": State.FAILED}))
+
+
+def reply_in(receipt: Receipt) -> Reply | None:
+    """The answer that a receipt holds."""
+    if receipt.state is not State.ANSWERED:
+        return None
+    return Reply(receipt.text, receipt.finish_reason, receipt.usage or Usage(), receipt.notes)
+
+
+def _is_same_flight(found: Receipt, receipt: Receipt) -> bool:
+    return found.state is State.STARTED and found.flight == receipt.flight
+
+
+def _calls(row: Json | None) -> dict[str, Any]:
+    kept = (row or {}).get(CALLS)
+    return kept if isinstance(kept, dict) else {}
+
+
+def _with(row: Json | None, call_id: str, receipt: Receipt) -> Json:
+    others = {kept_id: kept for kept_id, kept in _calls(row).items() if kept_id != call_id}
+    calls = {**others, call_id: receipt.model_dump(mode="json", exclude_defaults=True)}
+    return {**(row or {}), CALLS: _bounded(calls)}
+
+
+def _bounded(calls: dict[str, Any]) -> dict[str, Any]:
+    """Without the oldest receipts beyond the bounds; the newest always stays."""
+    sizes = {call_id: len(kept.get("text", "").encode()) for call_id, kept in calls.items()}
+    kept_ids: list[str] = []
+    room = MOST_TEXT_BYTES
+    for call_id in reversed(calls):
+        room -= sizes[call_id]
+        if kept_ids and (len(kept_ids) == MOST_RECEIPTS or room < 0):
+            break
+        kept_ids.append(call_id)
+    return {call_id: calls[call_id] for call_id in reversed(kept_ids)}

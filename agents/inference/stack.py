@@ -1,0 +1,97 @@
+"""The layers of a model call, composed in one place.
+
+From the outside in, and why each stands where it does:
+
+1. `remember` answers from the receipt: a call that was answered meets no other layer, and needs no time or place.
+2. `Flights` keeps a call going when its caller is cancelled. Everything below runs in the call's own task; above it
+   is what needs the caller's row as it is now.
+3. `timeout` bounds all that follows, waiting and pauses too.
+4. `retry` sits above choice and concurrency: a paused call holds no place, and goes to the pool's next endpoint.
+5. `choose` names the endpoint; all below is by endpoint.
+6. `concurrency` waits for a place there. A further admission of calls (limits, fairness) takes the place of 5 and 6.
+7. `announce` puts the started receipt on the log when nothing is left to wait for, so "started" means "may be paid".
+8. `trace` and `metrics` see each request as it was sent, without the waiting.
+9. `Client` sends it.
+"""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry
+
+from callstream.agents.inference.call import Call, Layer, Model, Reply
+from callstream.agents.inference.choose import choose
+from callstream.agents.inference.client import Client
+from callstream.agents.inference.concurrency import concurrency
+from callstream.agents.inference.metrics import metrics
+from callstream.agents.inference.options import InferenceOptions
+from callstream.agents.inference.receipt import announce, remember
+from callstream.agents.inference.retry import Sources, retry
+from callstream.agents.inference.singleflight import Flights, FlightsSnapshot
+from callstream.agents.inference.timeout import timeout
+from callstream.agents.inference.trace import Spans, no_spans, trace
+
+
+class ModelStack:
+    """The composed Model of one process, with what has to be closed after it. An instance is a Model."""
+
+    def __init__(self, model: Model, flights: Flights, client: Client) -> None:
+        self._model = model
+        self._flights = flights
+        self._client = client
+
+    async def __call__(self, call: Call) -> Reply:
+        """Call a model. Raises CallFailed, and what the call's cell raises."""
+        return await self._model(call)
+
+    def snapshot(self) -> FlightsSnapshot:
+        """Calls under way."""
+        return self._flights.snapshot()
+
+    async def close(self) -> None:
+        """Cancel what is under way and close the connections."""
+        await self._flights.close()
+        await self._client.close()
+
+
+def compose(layers: Sequence[Layer], innermost: Model) -> Model:
+    """The innermost model inside all layers, of which the first is outermost."""
+    model = innermost
+    for layer in reversed(layers):
+        model = layer(model)
+    return model
+
+
+def real_sources() -> Sources:
+    """The machine's clock, chance and sleep."""
+    return Sources(clock=time.time, chance=random.random, sleep=asyncio.sleep)
+
+
+def build_model(
+    options: InferenceOptions,
+    spans: Spans = no_spans,
+    registry: CollectorRegistry | None = None,
+    sources: Sources | None = None,
+) -> ModelStack:
+    """The model of this process; build one, and close it. Nothing is opened before the first call.
+
+    `registry` takes the metrics (unset: a private one).
+    """
+    sources = sources or real_sources()
+    flights = Flights(options.flights, run=uuid.uuid4().hex[:12])
+    client = Client(options, sources.clock)
+    layers: tuple[Layer, ...] = (
+        remember(),
+        flights,
+        timeout(sources.clock),
+        retry(options.retry, sources),
+        choose(options.pools),
+        concurrency(options.endpoints().values()),
+        announce(sources.clock),
+        trace(spans),
+        metrics(registry or CollectorRegistry()),
+    )
+    return ModelStack(compose(layers, client), flights, client)

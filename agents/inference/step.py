@@ -1,0 +1,167 @@
+"""`Infer`: the step that asks a model. Also the pattern for steps of your own that call models."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from callstream.agents.inference.call import Call, CallFailed, Model, Reply
+from callstream.agents.tools import Tools
+from callstream.streams.chain import Attempts, Cell, Step
+from callstream.streams.event import Event, Failure, Json
+from callstream.streams.outcome import Bury, Forward, Outcome, Retry
+
+MODEL_SHARE = 0.95
+"""Of a step's time-out: the rest is for writing down the receipt and the outcome."""
+
+
+class NoPrompt(ValueError):
+    """The task holds no request for the model; the message says where it was looked for."""
+
+
+class UnusableReply(ValueError):
+    """Raised by a `parse`: the model answered, and not what was asked for. It is asked again, if `asks` allows."""
+
+
+def call_id(event: Event, number: int = 1) -> str:
+    """Id of the `number`-th call that a step makes for a task: the same in every attempt and after every crash.
+
+    >>> from callstream.streams.event import Body, Submission
+    >>> body = Body(submission=Submission(chain="copy", input={}), digest="0" * 64)
+    >>> call_id(Event("acme", "mug-1", "copy", 1, 3, body))
+    '4:acme:mug-1/3/call-1'
+    """
+    return f"{event.key.decode()}/{event.sequence}/call-{number}"
+
+
+def outcome_of(failure: CallFailed, step: str) -> Outcome:
+    """What a failed call means for its step: another attempt after a pause if one may help, else the dead letters."""
+    told = Failure(kind=failure.kind, message=failure.message[:2000], step=step)
+    return Retry(told, failure.after_seconds) if failure.retryable else Bury(told)
+
+
+def prompted(event: Event) -> Json:
+    """The default `request`: the messages that an earlier step named `prompt` has written. Raises NoPrompt."""
+    messages = event.body.outputs.get("prompt", {}).get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise NoPrompt('outputs["prompt"]["messages"] is missing or empty: a step named "prompt" has to write it')
+    return {"messages": messages}
+
+
+@dataclass(eq=False, kw_only=True)
+class Infer(Step):
+    """Ask a model of a pool, and keep its answer as the step's output.
+
+    `request` makes the body of an OpenAI chat completion from the event, without `model` (the pool's endpoints know
+    theirs); by default the messages come from the output of a step named `prompt`. `params` joins every request
+    (`{"temperature": 0.4, "max_tokens": 300}`); what `request` sets wins. `parse` makes the output from the text and
+    the event; by default the output is `{"text": …, "finish_reason": …}`. A `parse` that raises UnusableReply has the
+    model asked again, `asks` times in all.
+
+        Infer(name="copy", pool="copywriter", params={"temperature": 0.4})
+
+        def as_title(text: str, event: Event) -> Json:
+            title = text.strip().splitlines()[0]
+            if len(title) > 60:
+                raise UnusableReply(f"a title of {len(title)} characters")
+            return {"title": title}
+
+        Infer(name="title", pool="copywriter", request=title_request, parse=as_title, asks=3)
+
+    A step of your own that calls models does the same. Its service needs a table for its receipts, or simply be
+    `infer`; each call it makes for a task gets an id of its own, which must not depend on the attempt:
+
+        class Translate(Step):
+            service = "infer"
+
+            async def open(self, tools: Tools) -> None:
+                self._model = tools.model
+
+            async def act(self, event: Event, state: Cell) -> Outcome:
+                call = Call(
+                    id=call_id(event), tenant=event.tenant, task=event.task, pool="translator",
+                    request={"messages": [{"role": "user", "content": event.body.outputs["copy"]["text"]}]},
+                    cell=state, deadline=event.deadline, traceparent=event.traceparent,
+                )
+                try:
+                    reply = await self._model(call)
+                except CallFailed as failure:
+                    return outcome_of(failure, self.name)
+                return Forward({"text": reply.text}, reply.usage, reply.notes)
+    """
+
+    name: str
+    pool: str
+    request: Callable[[Event], Json] = prompted
+    parse: Callable[[str, Event], Json] | None = None
+    params: Json = field(default_factory=dict)
+    asks: int = 1
+    attempts: Attempts = field(default_factory=Attempts)
+    timeout_seconds: float = 60.0
+    service: ClassVar[str] = "infer"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.asks <= 8:
+            raise ValueError(f"step {self.name}: asks is {self.asks}; 1 to 8 are allowed")
+        self._model: Model | None = None
+
+    async def open(self, tools: Tools) -> None:
+        """Take the model."""
+        self._model = tools.model
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Ask until an answer can be used; then forward it."""
+        try:
+            request = {**self.params, **self.request(event)}
+        except NoPrompt as error:
+            return Bury(Failure(kind="no-prompt", message=str(error), step=self.name))
+        spent: list[Reply] = []
+        unusable = ""
+        for number in range(1, self.asks + 1):
+            try:
+                reply = await self._ask(self._call(event, state, request, number))
+            except CallFailed as failure:
+                return outcome_of(failure, self.name)
+            spent.append(reply)
+            try:
+                output = self._output(reply, event)
+            except UnusableReply as error:
+                unusable = str(error)[:1000]
+                continue
+            return _forward(output, spent)
+        return Bury(
+            Failure(kind="unusable-reply", message=f"{self.asks} answers, the last: {unusable}", step=self.name)
+        )
+
+    async def _ask(self, call: Call) -> Reply:
+        if self._model is None:
+            raise RuntimeError(f"step {self.name}: act before open")
+        return await self._model(call)
+
+    def _call(self, event: Event, state: Cell, request: Json, number: int) -> Call:
+        return Call(
+            id=call_id(event, number),
+            tenant=event.tenant,
+            task=event.task,
+            pool=self.pool,
+            request=request,
+            cell=state,
+            deadline=event.deadline,
+            traceparent=event.traceparent,
+            timeout_seconds=self.timeout_seconds * MODEL_SHARE,
+        )
+
+    def _output(self, reply: Reply, event: Event) -> Json:
+        if self.parse is not None:
+            return self.parse(reply.text, event)
+        return {"text": reply.text, "finish_reason": reply.finish_reason}
+
+
+def _forward(output: Json, spent: list[Reply]) -> Forward:
+    """The output with the usage and notes of all answers, those that could not be used too."""
+    last = spent[-1].usage
+    sums = {
+        name: sum(getattr(reply.usage, name) for reply in spent)
+        for name in ("calls", "repeated", "tokens_in", "tokens_out")
+    }
+    notes = tuple(note for reply in spent for note in reply.notes)
+    return Forward(output, last.model_copy(update=sums), notes[:32])
