@@ -1,0 +1,98 @@
+"""The step that tells a product's attributes from its photo and its text."""
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from typing import ClassVar
+
+from callstream.agents.prepare.attributes import BadImage, PhotoOptions, Seen
+from callstream.agents.prepare.facts import Texts, attributes_of
+from callstream.agents.prepare.language import demand
+from callstream.agents.prepare.lexicon import Lexicon
+from callstream.agents.tools import Tools
+from callstream.streams.blobs import BlobError, BlobMissing, BlobTooLarge
+from callstream.streams.chain import Cell, Step
+from callstream.streams.event import Event, Failure
+from callstream.streams.outcome import Bury, Forward, Outcome, Retry
+
+VISION = "callstream.agents.prepare.vision"
+
+
+class Recognise(Step):
+    """Output: an `Attributes`: brand, category, colour, size, material, each with confidence and source; what was seen.
+
+    `texts` is the step whose output holds title and description, `field` the input's blob reference of the photo. The
+    work on a photo runs in the process pool. Bury kinds: `bad-image`, `photo-missing`.
+    """
+
+    service: ClassVar[str] = "prepare"
+
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        name: str = "recognise",
+        field: str = "photo",
+        texts: str = "normalise",
+        options: PhotoOptions | None = None,
+    ) -> None:
+        self.name = name
+        self.lexicon = lexicon
+        self.field = field
+        self.texts = texts
+        self.options = options or PhotoOptions()
+        # Waiting for a place in the pool counts too, and lasts longest right after a burst.
+        self.timeout_seconds = 6 * self.options.timeout_seconds
+        self._places = asyncio.Semaphore(self.options.concurrency)
+        self._tools: Tools | None = None
+        self._look: Callable[[bytes, PhotoOptions], Seen] | None = None
+
+    async def open(self, tools: Tools) -> None:
+        """Check that what reads photos is installed. Raises MissingExtra."""
+        demand("vision", "PIL", "numpy", "cv2", "onnxruntime", "rapidocr")
+        # By name: this module must be importable without the extra, and the import is the function's way to the pool.
+        self._look = importlib.import_module(VISION).look
+        self._tools = tools
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Look at the photo, if there is one, and weigh what was seen against what is written."""
+        reference = event.input.get(self.field)
+        written = event.body.outputs.get(self.texts, event.input)
+        notes: tuple[str, ...] = ()
+        seen = None
+        if reference is None:
+            notes = ("no photo: attributes are from the text alone",)
+        else:
+            found = await self._see(reference)
+            if not isinstance(found, Seen):
+                return found
+            seen, notes = found, found.notes
+        texts = Texts(
+            title=str(written.get("title") or ""),
+            description=str(written.get("description") or ""),
+            lines=seen.lines if seen else (),
+        )
+        attributes = attributes_of(texts, seen, self.lexicon)
+        return Forward(attributes.model_dump(mode="json"), notes=notes)
+
+    async def _see(self, reference: str) -> Seen | Outcome:
+        if self._tools is None or self._look is None:
+            raise RuntimeError(f"step {self.name} acts before it was opened")
+        try:
+            data = await self._tools.blobs.get(reference)
+        except BlobMissing as error:
+            return Bury(Failure(kind="photo-missing", message=str(error), step=self.name))
+        except BlobTooLarge as error:
+            return Bury(Failure(kind="bad-image", message=str(error), step=self.name))
+        except BlobError as error:
+            return Retry(Failure(kind="blob-store", message=str(error), step=self.name))
+        if len(data) > self.options.max_bytes:
+            message = f"the photo has {len(data):,} bytes; at most {self.options.max_bytes:,} are opened"
+            return Bury(Failure(kind="bad-image", message=message, step=self.name))
+        try:
+            async with self._places, asyncio.timeout(self.options.timeout_seconds):
+                return await self._tools.run(self._look, data, self.options)
+        except BadImage as error:
+            return Bury(Failure(kind="bad-image", message=str(error), step=self.name))
+        except TimeoutError:
+            message = f"no answer about the photo in {self.options.timeout_seconds:g} s"
+            return Retry(Failure(kind="recognition-timeout", message=message, step=self.name))
