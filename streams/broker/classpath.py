@@ -119,42 +119,44 @@ def fetch(options: BrokerOptions, java: Path, progress: Progress) -> list[Path]:
     )
     timer = threading.Timer(options.download_timeout_seconds, process.kill)
     timer.start()
-    last: dict[str, Any] = {}
+    said: dict[str, Any] = {}
     try:
         assert process.stdout is not None
-        last = follow(process.stdout, progress)
+        said = follow(process.stdout, progress)
         process.wait()
     finally:
         expired = not timer.is_alive()
         timer.cancel()
         process.kill()
         process.wait()
-    jars = last.get("jars")
+    jars = said.get("jars")
     if process.returncode == 0 and isinstance(jars, list):
         return [Path(jar) for jar in jars]
-    reason = f"took more than {options.download_timeout_seconds:g} s" if expired else last.get("error")
-    raise BrokerUnavailable(unavailable(options, reason or f"the resolver ended with code {process.returncode}"))
+    reason = f"took more than {options.download_timeout_seconds:g} s" if expired else said.get("error")
+    reason = reason or f"the resolver ended with code {process.returncode}"
+    raise BrokerUnavailable(unavailable(options, reason, said.get("repository", "~/.m2/repository")))
 
 
 def follow(lines: IO[bytes], progress: Progress) -> dict[str, Any]:
-    """Hands the resolver's lines on as progress and returns the last one."""
-    line: dict[str, Any] = {}
+    """Hands the resolver's lines on as progress and returns all that they said, the later over the earlier."""
+    said: dict[str, Any] = {}
     for text in lines:
         if not text.startswith(b"{"):
             continue
         line = json.loads(text)
+        said |= line
         if "text" in line:
             progress(line["text"], line["done"], line["total"])
-    return line
+    return said
 
 
-def unavailable(options: BrokerOptions, reason: str) -> str:
+def unavailable(options: BrokerOptions, reason: str, repository: str) -> str:
     """The message for jars that cannot be had."""
     return (
         f"Kafka {options.version} could not be downloaded: {reason}. "
-        f"Nothing usable is in the cache ({cache_file(options)}, and the Maven repository ~/.m2/repository). "
-        "Check the network (HTTPS_PROXY and mirrors in ~/.m2/settings.xml are honoured) and run this again, "
-        "or copy ~/.m2/repository from a machine that has it, "
+        f"Nothing usable is in the cache ({cache_file(options)}, and the Maven repository {repository}). "
+        "Check the network (HTTPS_PROXY and a mirror in ~/.m2/settings.xml are honoured) and run this again, "
+        f"or copy {repository} from a machine that has it, "
         "or set CALLSTREAM_BROKER to the address of a running Kafka"
     )
 

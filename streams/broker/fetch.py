@@ -2,9 +2,9 @@
 
     python -m callstream.streams.broker.fetch COORDINATE…
 
-Prints one JSON object a line: `{"text", "done", "total"}` while it works, `{"jars": [path, …]}` last, or
-`{"error": text}` and exit code 1. A process, so that the whole has one time-out and the resolver's libraries never load
-into the caller's.
+Prints one JSON object a line: `{"text", "done", "total"}` while it works (the first one names the `repository` too),
+`{"jars": [path, …]}` last, or `{"error": text}` and exit code 1. It is a process of its own so that the whole has one
+time-out, and the resolver's libraries never load into the caller.
 """
 
 import hashlib
@@ -105,6 +105,7 @@ def needed(coordinates: list[str]) -> list[Artifact]:
     One coordinate at a time: given several, jgo lets the versions managed by any of their parents overrule the others.
     """
     context = maven_context()
+    say(text="resolving", done=0, total=None, repository=str(context.repo_cache))
     found: dict[tuple[str, str], Artifact] = {}
     for coordinate in coordinates:
         inputs, others = context.resolver.resolve([context.create_dependency(coordinate)])
@@ -116,7 +117,6 @@ def needed(coordinates: list[str]) -> list[Artifact]:
 
 def resolve(coordinates: list[str]) -> list[Path]:
     """All jars of the coordinates and of what they depend on at run time, in class path order."""
-    say(text="resolving", done=0, total=None)
     artifacts = needed(coordinates)
     say(text="downloading", done=0, total=len(artifacts))
     with ThreadPoolExecutor(WORKERS) as pool:
