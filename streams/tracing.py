@@ -4,8 +4,8 @@ The only module that knows jaeger_client. Its tracer makes the spans; sending is
 needs a second event loop, an unbounded queue before its bounded one, and a name lookup where the tracer is made.
 Nothing here blocks or raises into the caller: what cannot be sent in time is dropped and counted.
 """
-# mypy: disable-error-code="import-untyped,no-untyped-call"
-# Neither thrift, opentracing nor the client's generated code has types; nothing of theirs leaves this module.
+# mypy: disable-error-code="no-untyped-call"
+# The client's generated code has no types; nothing of it leaves this module.
 
 import logging
 import os
