@@ -6,19 +6,22 @@ With 64-bit hashes of a million keys, the chance that any two meet is below one 
 from collections import OrderedDict
 from typing import NamedTuple
 
-_COUNT_BITS = 20
-_COUNT_MOST = (1 << _COUNT_BITS) - 1
-_TOKEN_MOST = (1 << 44) - 1
+_BITS = 32
+_MOST = (1 << _BITS) - 1
 
 
 class Counts(NamedTuple):
-    """What was counted for a key; calls, answered, paid and refused stop at 1,048,575."""
+    """What was counted for a key; each but the tokens stays below 4,294,967,296."""
 
     calls: int = 0
     answered: int = 0
     paid: int = 0
     refused: int = 0
     tokens: int = 0
+
+    def plus(self, more: "Counts") -> "Counts":
+        """The sum, count by count."""
+        return _unpack(_pack(self) + _pack(more))
 
 
 class Counters:
@@ -39,21 +42,24 @@ class Counters:
     def add(self, key: str, more: Counts) -> Counts:
         """Add to a key; answers its new counts."""
         hashed = hash(key)
-        new = Counts(*map(sum, zip(_unpack(self._packed.pop(hashed, 0)), more, strict=True)))
-        self._packed[hashed] = _pack(new)
+        packed = self._packed.pop(hashed, 0) + _pack(more)
+        self._packed[hashed] = packed
         if len(self._packed) > self.capacity:
             self._packed.popitem(last=False)
             self.forgotten += 1
-        return new
+        return _unpack(packed)
 
 
 def _pack(counts: Counts) -> int:
-    packed = min(counts.tokens, _TOKEN_MOST)
-    for count in (counts.refused, counts.paid, counts.answered, counts.calls):
-        packed = packed << _COUNT_BITS | min(count, _COUNT_MOST)
-    return packed
+    calls, answered, paid, refused, tokens = counts
+    return calls | answered << _BITS | paid << 2 * _BITS | refused << 3 * _BITS | tokens << 4 * _BITS
 
 
 def _unpack(packed: int) -> Counts:
-    small = [packed >> (_COUNT_BITS * place) & _COUNT_MOST for place in range(4)]
-    return Counts(small[0], small[1], small[2], small[3], packed >> (_COUNT_BITS * 4))
+    return Counts(
+        packed & _MOST,
+        packed >> _BITS & _MOST,
+        packed >> 2 * _BITS & _MOST,
+        packed >> 3 * _BITS & _MOST,
+        packed >> 4 * _BITS,
+    )

@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from callstream.stub.counters import Counters, Counts
 from callstream.stub.limits import MINUTE_TICKS, SlidingWindow
@@ -15,6 +16,7 @@ CALL_FIELDS = (
     *("attempt", "tokens", "status", "fault", "abandoned", "replayed"),
 )
 OTHER_TENANTS = "(others)"
+NOTHING = Counts()
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ class End:
     fault: str | None = None
     abandoned: bool = False
     replayed: bool = False
+
+
+class Counted(NamedTuple):
+    """The new counts of a call's task and of its call id; the latter are all 0 for a call without."""
+
+    task: Counts
+    call_id: Counts
 
 
 @dataclass
@@ -136,7 +145,7 @@ class Witness:
         self.totals.calls += 1
         if caller.call_id is None:
             self.totals.unkeyed += 1
-        calls = self._count(caller, Counts(calls=1)).calls
+        calls = self._count(caller, Counts(calls=1)).task.calls
         self.totals.most_calls_a_task = max(self.totals.most_calls_a_task, calls)
         self.seconds.add(now, calls=1)
         self.minutes.add(now, calls=1)
@@ -154,8 +163,7 @@ class Witness:
         """The work is done and costs its tokens, whether or not the answer arrives."""
         self.totals.paid += 1
         self.totals.paid_tokens += tokens
-        self._count(call.caller, Counts(paid=1, tokens=tokens))
-        if call.caller.call_id is not None and self.call_ids.get(call.caller.call_id).paid > 1:
+        if self._count(call.caller, Counts(paid=1, tokens=tokens)).call_id.paid > 1:
             self.totals.paid_again += 1
             self.totals.paid_again_tokens += tokens
 
@@ -169,11 +177,10 @@ class Witness:
         self.totals.abandoned += end.abandoned
         if end.fault is not None:
             self.failed[end.fault] = self.failed.get(end.fault, 0) + 1
-        if answered or refused:
-            self._count(call.caller, Counts(answered=answered, refused=refused))
-        if answered:
-            self._notice_duplicate(call.caller.call_id)
+        if answered and self._count(call.caller, Counts(answered=1)).call_id.answered == 2:
+            self._notice_duplicate(call.caller)
         if refused:
+            self._count(call.caller, Counts(refused=1))
             self.seconds.add(now, refused=1)
             self.minutes.add(now, refused=1)
         self._log(call, end, tokens, now)
@@ -204,20 +211,18 @@ class Witness:
         calls = [{"number": number, **dict(zip(CALL_FIELDS, row, strict=True))} for number, row in rows]
         return {"calls": calls, "next": rows[-1][0] + 1 if rows else self._calls.next, "ended": self._calls.next}
 
-    def _count(self, caller: Caller, more: Counts) -> Counts:
+    def _count(self, caller: Caller, more: Counts) -> Counted:
         tenant = caller.tenant
         if tenant not in self.tenants and len(self.tenants) >= MOST_TENANTS:
             tenant = OTHER_TENANTS
-        self.tenants[tenant] = Counts(*map(sum, zip(self.tenants.get(tenant, Counts()), more, strict=True)))
-        if caller.call_id is not None:
-            self.call_ids.add(caller.call_id, more)
-        return self.tasks.add(caller.task, more)
+        self.tenants[tenant] = self.tenants.get(tenant, NOTHING).plus(more)
+        task = self.tasks.add(caller.task, more)
+        return Counted(task, NOTHING if caller.call_id is None else self.call_ids.add(caller.call_id, more))
 
-    def _notice_duplicate(self, call_id: str | None) -> None:
-        if call_id is not None and self.call_ids.get(call_id).answered == 2:
-            self.totals.duplicates += 1
-            if len(self.duplicate_examples) < MOST_EXAMPLES:
-                self.duplicate_examples.append(call_id)
+    def _notice_duplicate(self, caller: Caller) -> None:
+        self.totals.duplicates += 1
+        if caller.call_id is not None and len(self.duplicate_examples) < MOST_EXAMPLES:
+            self.duplicate_examples.append(caller.call_id)
 
     def _log(self, call: Call, end: End, tokens: int, now: float) -> None:
         caller = call.caller

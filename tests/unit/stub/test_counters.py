@@ -31,9 +31,9 @@ def test_the_key_used_longest_ago_is_forgotten() -> None:
     assert (len(counters), counters.forgotten) == (2, 1)
 
 
-def test_a_count_stops_at_its_most_and_spoils_no_other() -> None:
+def test_large_counts_do_not_run_into_each_other() -> None:
     counters = Counters(2)
-    counters.add("a", Counts(calls=1_048_575, paid=3, tokens=2**40))
+    counters.add("a", Counts(calls=2**32 - 1, paid=3, tokens=2**40))
 
-    assert counters.add("a", Counts(calls=10, answered=1)).answered == 1
-    assert counters.get("a") == Counts(calls=1_048_575, answered=1, paid=3, tokens=2**40)
+    assert counters.add("a", Counts(answered=1)) == Counts(2**32 - 1, 1, 3, 0, 2**40)
+    assert counters.get("a").plus(Counts(refused=2)).refused == 2
