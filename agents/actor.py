@@ -9,7 +9,7 @@ import logging
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from callstream.agents.ports import Delivery, Policy, Ports, Role
@@ -27,6 +27,12 @@ from callstream.streams.wire import encode as encode_event
 log = logging.getLogger("callstream.actor")
 
 MAX_TRACEBACK = 8000
+
+
+@dataclass(slots=True)
+class _Tries:
+    count: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,7 @@ class Actor:
         self._closed = False
         self.taken = 0
         self.finished = 0
+        self.progress = 0
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Take deliveries while there is room, until the stream ends or the actor is drained."""

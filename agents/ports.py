@@ -5,7 +5,8 @@ The engine (`callstream.agents.engine`) stands behind `Delivery` and `Ports` wit
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from callstream.streams.chain import Attempts, Cell
 from callstream.streams.event import Event
@@ -44,6 +45,26 @@ class Delivery(Protocol):
         """Let the offset be committed. Called in offset order only."""
 
 
+class Span(Protocol):
+    """One piece of work in a trace."""
+
+    traceparent: str
+
+    def tag(self, name: str, value: str | int | float | bool | None) -> None:
+        """Say something about it: no payloads, no secrets."""
+
+    def error(self, error: BaseException) -> None:
+        """Mark it as failed."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End."""
+
+
 class Ports(Protocol):
     """What the engine does for an actor."""
 
@@ -61,6 +82,9 @@ class Ports(Protocol):
 
         Raises LostOwnership when the delivery's partition is no longer ours, LogUnavailable when it can't be sent.
         """
+
+    def span(self, name: str, event: Event) -> "Span":
+        """Begin the span of one step, child of the event's own; it is a context manager."""
 
     def crashed(self, error: BaseException) -> None:
         """End this worker loudly, so that a supervisor starts it again."""

@@ -46,12 +46,14 @@ class Attempts:
 class Step:
     """One entry of a chain.
 
-    `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. `open` is called
+    `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. A step that
+    `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
     once in that process with its `Tools` before the first event, `close` after the last.
     """
 
     name: str
     service: ClassVar[str]
+    remembers: ClassVar[bool] = False
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
 

@@ -9,19 +9,22 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import faust
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
+from faust.transport.consumer import Consumer
+from faust.types import StreamT
 from pydantic import BaseModel, ConfigDict, Field
 
 from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim, Ownership
-from callstream.streams.topics import group_of
+from callstream.streams.topics import group_of, is_changelog
 from callstream.streams.transport import Transport
+from callstream.streams.watchdog import Stalled, Watchdog
 from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record
 
 log = logging.getLogger("callstream.engine")
@@ -83,8 +86,8 @@ class FaustDelivery:
 class ServiceApp(faust.App):
     """The Faust app of one service.
 
-    `stopping` callbacks are awaited before Faust stops (drain what runs), `revoked` callbacks are called the moment
-    the group takes the partitions back.
+    Callbacks: `opening` are awaited before the first event, `revoked` called the moment the group takes the partitions
+    back, `draining` awaited at a stop with the seconds that what runs may take, `closing` after that.
     """
 
     def __init__(self, service: str, options: EngineOptions, layout: "Layout", **faust_options: Any) -> None:
@@ -95,8 +98,11 @@ class ServiceApp(faust.App):
         self.partitions = layout.partitions
         self.ownership = Ownership(options.session_timeout_seconds * LEASE_SHARE, time.monotonic)
         self.revoked: list[Callable[[], None]] = []
-        self.stopping: list[Callable[[], Any]] = []
+        self.draining: list[Callable[[float], Awaitable[object]]] = []
+        self.opening: list[Callable[[], Awaitable[object]]] = []
+        self.closing: list[Callable[[], Awaitable[object]]] = []
         self.progress: Callable[[], int] = lambda: 0
+        self.failure: BaseException | None = None
         super().__init__(
             group_of(service),
             broker=[f"kafka://{server}" for server in layout.bootstrap.split(",")],
@@ -128,20 +134,25 @@ class ServiceApp(faust.App):
         return Transport(self.conf.broker_producer, self)
 
     async def on_start(self) -> None:
-        """Begin to watch the loop and the progress."""
+        """Open what the role needs, then begin to watch the loop and the progress."""
+        for opening in self.opening:
+            await opening()
         await super().on_start()
         self.add_future(self._beat())
+        self.add_future(self._watch())
 
     async def on_stop(self) -> None:
         """Finish what runs and commit it before Faust takes the consumer away."""
-        for callback in self.stopping:
-            await callback()
+        for draining in self.draining:
+            await draining(self.options.drain_seconds)
         try:
             async with asyncio.timeout(5):
                 await self.consumer.commit()
         except Exception as error:
             log.info("%s: no last commit (%r): some finished events will come again", self.service_name, error)
         await super().on_stop()
+        for closing in self.closing:
+            await closing()
 
     def partitions_going(self) -> None:
         """Void every claim and cancel what runs."""
@@ -153,9 +164,9 @@ class ServiceApp(faust.App):
         """Claims on these count from now on."""
         self.ownership.assign(partitions)
 
-    async def deliveries(self, stream: faust.Stream[bytes]) -> AsyncIterator[FaustDelivery]:
+    async def deliveries(self, stream: StreamT[Any]) -> AsyncIterator[FaustDelivery]:
         """The events of a stream, unacknowledged: the only way that callstream reads one."""
-        async for event in stream.noack().events():
+        async for event in cast(faust.Stream[bytes], stream).noack().events():
             yield FaustDelivery(event, self.ownership.claim(event.message.partition))
 
     async def produce(self, record: Record, claim: Claim | None = None) -> None:
@@ -178,16 +189,41 @@ class ServiceApp(faust.App):
         except (KafkaError, ProducerSendError) as error:
             raise LogUnavailable(f"topic {record.topic}: the broker did not take a record: {error!r}") from error
 
+    def fail(self, error: BaseException) -> None:
+        """End this worker: what it could not do must not be acknowledged, and a supervisor starts it afresh."""
+        if self.failure is None:
+            self.failure = error
+            log.error("%s ends: %s", self.service_name, error, exc_info=not isinstance(error, LogUnavailable))
+            self.add_future(self.crash(error))
+
+    async def _watch(self) -> None:
+        """End the worker when there is lag and nothing has finished for `watchdog_seconds`."""
+        dog = Watchdog(self.options.watchdog_seconds, time.monotonic())
+        while not self.should_stop:
+            await asyncio.sleep(min(5.0, self.options.watchdog_seconds / 4))
+            lag = await self.lag()
+            stalled = dog.look(lag, self.progress(), time.monotonic())
+            if stalled is not None:
+                self.fail(Stalled(f"{self.service_name}: {stalled}"))
+
+    async def lag(self) -> int | None:
+        """Records not yet committed on the topics of this worker's partitions; None when the broker doesn't say."""
+        mine = {tp for tp in self.consumer.assignment() if not is_changelog(tp.topic)}
+        try:
+            async with asyncio.timeout(5):
+                ends = await self.consumer.highwaters(*mine) if mine else {}
+        except Exception as error:
+            log.warning("%s: the broker does not tell the lag: %r", self.service_name, error)
+            return None
+        committed = cast(Consumer, self.consumer)._committed_offset
+        return sum(max(0, end - (committed.get(tp) or 0)) for tp, end in ends.items() if end)
+
     async def _beat(self) -> None:
         while not self.should_stop:
             gap = self.ownership.beat()
             if gap > self.options.session_timeout_seconds * LEASE_SHARE:
-                await self.crash(
-                    EngineUnfit(
-                        f"{self.service_name}: this process stood still for {gap:.1f} s, longer than it may own "
-                        "partitions; it ends so that a supervisor starts it afresh"
-                    )
-                )
+                still = f"this process stood still for {gap:.1f} s, longer than it may own partitions"
+                self.fail(Stalled(f"{self.service_name}: {still}"))
                 return
             await asyncio.sleep(BEAT_SECONDS)
 

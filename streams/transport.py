@@ -23,9 +23,10 @@ MAX_BUFFERED_CHANGES = 100_000
 class IdempotentProducer(driver.Producer):
     """acks=all and a producer id: the broker drops what a retry sends twice, and keeps the order."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    async def on_start(self) -> None:
+        """Lift the buffer's bound first: a hundred table changes would hold up the whole consumer."""
         self.buffer.max_messages = MAX_BUFFERED_CHANGES
+        await super().on_start()
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}

@@ -1,0 +1,69 @@
+"""Intake: a submission becomes a task on the current version of its chain, once.
+
+The row in `seen` holds what was decided (version, start, deadline): a submission that comes again, from the caller or
+from the log, starts the very same event again, which later services recognise by its id. It is never just skipped:
+the first time may have died before its event was on the log.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from callstream.agents.ports import Policy
+from callstream.streams.chain import Cell, Chain, Chains, InvalidInput, UnknownChain
+from callstream.streams.event import Event, Failure, Submission
+from callstream.streams.outcome import Bury, Forward, Outcome, Resume
+
+SERVICE = "intake"
+
+
+class Intake:
+    """The role of the service `intake`. `clock` gives epoch seconds."""
+
+    service = SERVICE
+    stateful = True
+
+    def __init__(self, chains: Chains, clock: Callable[[], float]) -> None:
+        self._chains = chains
+        self._clock = clock
+
+    def policy(self, event: Event) -> Policy:
+        """One short try: nothing here waits for anyone but the log."""
+        return Policy(step=SERVICE)
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Start the task, start it again, or refuse it."""
+        seen = state.value
+        if seen is None:
+            return await self._start(event, state)
+        if seen["digest"] != event.body.digest:
+            message = f"task {event.task!r} was already submitted with another body; the first one stands"
+            return Bury(Failure(kind="conflict", message=message), ends_task=False)
+        try:
+            chain = self._chains.get(event.chain, seen["version"])
+            return self._started(event, chain, seen["time"], seen["deadline"])
+        except (UnknownChain, InvalidInput) as error:
+            return _refused(error)
+
+    async def _start(self, event: Event, state: Cell) -> Outcome:
+        try:
+            chain = self._chains.current(event.body.submission.chain)
+            moment = event.time or self._clock()
+            outcome = self._started(event, chain, moment, event.deadline)
+        except (UnknownChain, InvalidInput) as error:
+            return _refused(error)
+        decided = {"digest": event.body.digest, "version": chain.version, "time": moment, "deadline": event.deadline}
+        await state.save({**decided, "at": self._clock()})
+        return outcome
+
+    def _started(self, event: Event, chain: Chain, moment: float, deadline: float | None) -> Resume:
+        submission: Submission = event.body.submission
+        validated = submission.model_copy(update={"input": chain.validate_input(submission.input)})
+        started = replace(
+            event, chain=chain.name, version=chain.version, sequence=0, time=moment, deadline=deadline, attempt=1
+        )
+        return Resume(started.with_body(submission=validated, outputs={}, trail=()), Forward())
+
+
+def _refused(error: UnknownChain | InvalidInput) -> Bury:
+    kind = "unknown-chain" if isinstance(error, UnknownChain) else "invalid-input"
+    return Bury(Failure(kind=kind, message=str(error)[:2000]))

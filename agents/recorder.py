@@ -1,0 +1,31 @@
+"""The gateway's role: it reads every topic and records what each event says about its task."""
+
+from callstream.agents.ports import Policy
+from callstream.streams.chain import Attempts, Cell
+from callstream.streams.event import Event
+from callstream.streams.outcome import Keep, Outcome
+from callstream.tables.durable import TableCell
+from callstream.tables.journal import Journal
+
+SERVICE = "gateway"
+
+
+class Recorder:
+    """Folds events into the journal. A fold is atomic, so events need no turns."""
+
+    service = SERVICE
+    stateful = False
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def policy(self, event: Event) -> Policy:
+        """One try: what fails here is the log, and that stops the worker."""
+        return Policy(step=SERVICE, attempts=Attempts(most=1))
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Record the event, once the log has its rows."""
+        if not isinstance(state, TableCell):
+            raise TypeError("the recorder needs a table's cell: it is told there which claim to write under")
+        await self._journal.record(state.claim, event)
+        return Keep()

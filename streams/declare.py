@@ -1,0 +1,105 @@
+"""All topics are declared before any service starts, and a topic that exists and differs is said, never changed."""
+
+import asyncio
+from collections.abc import Iterable
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from callstream.streams.chain import Chains
+from callstream.streams.topics import (
+    DEAD,
+    FINISHED,
+    INTAKE,
+    NOTIFIED,
+    PROFILES,
+    REVIEW,
+    VERDICTS,
+    TopicPlan,
+    topic_of,
+)
+from callstream.streams.wire import MAX_RECORD_BYTES
+
+TIMEOUT_SECONDS = 30.0
+MAX_DEAD_RECORD_BYTES = 2 * MAX_RECORD_BYTES
+
+
+class TopicsDiffer(Exception):
+    """A topic on the broker is not as the settings want it; the message names each difference and the ways out."""
+
+
+class BrokerUnreachable(Exception):
+    """No broker answers at that address."""
+
+
+def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: float) -> list[TopicPlan]:
+    """Every topic that these chains need: one for each service, and callstream's own."""
+    names = dict.fromkeys((INTAKE, *chains.services(), REVIEW, VERDICTS, FINISHED, NOTIFIED))
+    plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
+    plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
+    plans.append(TopicPlan(topic_of(PROFILES), partitions, replicas, retention_seconds, compacted=True))
+    return plans
+
+
+def differences(wanted: TopicPlan, partitions: int, config: dict[str, str]) -> list[str]:
+    """What of an existing topic differs from the plan, each in a phrase."""
+    found = []
+    if partitions != wanted.partitions:
+        found.append(f"{partitions} partitions, not {wanted.partitions}")
+    for name, value in wanted.config().items():
+        if config.get(name, value) != value:
+            found.append(f"{name} is {config[name]}, not {value}")
+    return found
+
+
+async def declare(bootstrap: str, plans: Iterable[TopicPlan]) -> None:
+    """Create what is missing, compare what is there. Raises TopicsDiffer, BrokerUnreachable."""
+    wanted = list(plans)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(TIMEOUT_SECONDS * 1000))
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await admin.start()
+            await _create(admin, wanted)
+            await _compare(admin, wanted)
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise BrokerUnreachable(f"no Kafka broker answers at {bootstrap}: {error!r}") from error
+    finally:
+        await admin.close()
+
+
+async def _create(admin: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> None:
+    existing = set(await admin.list_topics())
+    missing = [
+        NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=topic.config())
+        for topic in wanted
+        if topic.name not in existing
+    ]
+    if not missing:
+        return
+    answer = await admin.create_topics(missing, timeout_ms=int(TIMEOUT_SECONDS * 1000))
+    for name, code, *message in answer.topic_errors:
+        if code and for_code(code) is not TopicAlreadyExistsError:
+            raise TopicsDiffer(f"topic {name} cannot be created: {for_code(code).__name__} {message}")
+
+
+async def _compare(admin: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> None:
+    names = [topic.name for topic in wanted]
+    described = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(names)}
+    configs = await _configs(admin, names)
+    faults = []
+    for topic in wanted:
+        found = differences(topic, described.get(topic.name, topic.partitions), configs.get(topic.name, {}))
+        faults += [f"topic {topic.name} has {fault}" for fault in found]
+    if faults:
+        ways = "change the settings to match, change the topic with Kafka's tools, or use another broker"
+        raise TopicsDiffer(f"{'; '.join(faults)}. Nothing was changed: {ways}.")
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found: dict[str, dict[str, str]] = {}
+    for answer in await admin.describe_configs(resources):
+        for _, _, _, name, entries in answer.resources:
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found

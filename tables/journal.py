@@ -1,0 +1,135 @@
+"""The gateway's record of all tasks: each event folded into its task's row and its step's latency windows.
+
+Events arrive by the thousand; rows are written in batches. An event counts as recorded when the batch that holds its
+rows is on the changelog, and only then is it acknowledged. Tasks are written before latencies: an event that comes
+again finds its task's row ahead of it and counts no hop twice.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from callstream.streams import strict_json
+from callstream.streams.chain import Chains
+from callstream.streams.event import Event, Hop, Json
+from callstream.streams.ownership import Claim
+from callstream.tables import tasks
+from callstream.tables.durable import DurableTable
+from callstream.tables.latency import Window, WindowKey, windows_of
+
+FLUSH_SECONDS = 0.1
+MAX_WINDOWS_IN_MEMORY = 4_096
+
+Place = tuple[int, bytes]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows that wait to be written, and the future of those who wait for them."""
+
+    done: asyncio.Future[None]
+    rows: dict[Place, tuple[Claim, Json]] = field(default_factory=dict)
+    windows: dict[tuple[int, WindowKey], Claim] = field(default_factory=dict)
+
+
+class Journal:
+    """Folds events into the tables `tasks` and `latency` of one gateway; `changed` hears of each row after the log."""
+
+    def __init__(
+        self,
+        rows: DurableTable,
+        latencies: DurableTable,
+        chains: Chains,
+        clock: Callable[[], float],
+        changed: Callable[[Json], None],
+    ) -> None:
+        self._rows = rows
+        self._latencies = latencies
+        self._chains = chains
+        self._clock = clock
+        self._changed = changed
+        self._batch: _Batch | None = None
+        self._writing: _Batch | None = None
+        self._windows: dict[tuple[int, WindowKey], Window] = {}
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def record(self, claim: Claim, event: Event) -> None:
+        """Fold one event in and wait until its rows are on the log. Raises LostOwnership, LogUnavailable."""
+        row = self.row(claim.partition, event.key)
+        new_row, hops = tasks.fold(row, event, self._chains, self._clock())
+        if new_row is row and self._pending(claim.partition, event.key) is None:
+            return
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = _Batch(asyncio.get_running_loop().create_future())
+            if self._flusher is None or self._flusher.done():
+                self._flusher = asyncio.create_task(self._flush_soon())
+        batch.rows[claim.partition, event.key] = (claim, new_row)
+        for position, hop in enumerate(hops, start=1):
+            failed = position == len(hops) and event.body.failure is not None
+            self._count(batch, claim, hop, failed)
+        await asyncio.shield(batch.done)
+
+    def row(self, partition: int, key: bytes) -> Json | None:
+        """A task's row, with what is about to be written."""
+        pending = self._pending(partition, key)
+        if pending is not None:
+            return pending
+        raw = self._rows.read(partition, key)
+        return None if raw is None else json.loads(raw)
+
+    def forget(self) -> None:
+        """The partitions go to other owners: drop what was not written, and what was remembered of the windows."""
+        batch, self._batch = self._batch, None
+        self._windows.clear()
+        if batch is not None and not batch.done.done():
+            batch.done.cancel()
+
+    def _pending(self, partition: int, key: bytes) -> Json | None:
+        for batch in (self._batch, self._writing):
+            if batch is not None and (found := batch.rows.get((partition, key))) is not None:
+                return found[1]
+        return None
+
+    def _count(self, batch: _Batch, claim: Claim, hop: Hop, failed: bool) -> None:
+        for key in windows_of(hop, self._clock()):
+            place = (claim.partition, key)
+            window = self._windows.get(place)
+            if window is None:
+                raw = self._latencies.read(claim.partition, key.encode())
+                window = self._windows[place] = Window() if raw is None else Window.from_row(json.loads(raw))
+            window.add(hop.ended - hop.started, failed)
+            batch.windows[place] = claim
+
+    async def _flush_soon(self) -> None:
+        await asyncio.sleep(FLUSH_SECONDS)
+        while (batch := self._batch) is not None:
+            self._batch, self._writing = None, batch
+            try:
+                await self._write(batch)
+            except Exception as error:
+                if not batch.done.done():
+                    batch.done.set_exception(error)
+            else:
+                if not batch.done.done():
+                    batch.done.set_result(None)
+            finally:
+                self._writing = None
+            await asyncio.sleep(FLUSH_SECONDS)
+
+    async def _write(self, batch: _Batch) -> None:
+        await asyncio.gather(
+            *(self._rows.write(claim, key, strict_json.dumps(row)) for (_, key), (claim, row) in batch.rows.items())
+        )
+        await asyncio.gather(
+            *(
+                self._latencies.write(claim, key.encode(), strict_json.dumps(self._windows[place, key].to_row()))
+                for (place, key), claim in batch.windows.items()
+                if (place, key) in self._windows
+            )
+        )
+        for _, row in batch.rows.values():
+            self._changed(row)
+        while len(self._windows) > MAX_WINDOWS_IN_MEMORY:
+            del self._windows[next(iter(self._windows))]

@@ -1,0 +1,73 @@
+"""Rows that have outlived their use are deleted, a few at a time, also those that were recovered from the changelog."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from callstream.streams.event import Json
+from callstream.streams.ownership import LostOwnership
+from callstream.tables.durable import DurableTable
+from callstream.tables.latency import decode_key
+
+log = logging.getLogger("callstream.sweep")
+
+Expired = Callable[[bytes, Json, float], bool]
+ROWS_A_STEP = 200
+SECONDS_BETWEEN_STEPS = 0.5
+
+
+def older_than(member: str, seconds: float) -> Expired:
+    """Rows whose `member` (epoch seconds) is longer ago than that; rows without it are kept."""
+
+    def expired(_: bytes, row: Json, now: float) -> bool:
+        moment = row.get(member)
+        return isinstance(moment, int | float) and moment + seconds < now
+
+    return expired
+
+
+def ended_before(seconds: float) -> Expired:
+    """Tasks that ended longer ago than that; tasks that still run are kept however old they are."""
+
+    def expired(_: bytes, row: Json, now: float) -> bool:
+        return row["state"] in ("finished", "rejected", "failed") and row["updated"] + seconds < now
+
+    return expired
+
+
+def window_over(key: bytes, _: Json, now: float) -> bool:
+    """Latency windows past what is kept of their size."""
+    return decode_key(key).expired(now)
+
+
+@dataclass(slots=True)
+class Sweeper:
+    """Goes round one table's partitions for ever, `ROWS_A_STEP` rows at a time."""
+
+    table: DurableTable
+    expired: Expired
+    clock: Callable[[], float]
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        after: dict[int, bytes] = {}
+        while True:
+            for partition in self.table.open_partitions():
+                try:
+                    after[partition] = await self.step(partition, after.get(partition, b""))
+                except LostOwnership:
+                    after.pop(partition, None)
+                await asyncio.sleep(SECONDS_BETWEEN_STEPS)
+            await asyncio.sleep(SECONDS_BETWEEN_STEPS)
+
+    async def step(self, partition: int, after: bytes) -> bytes:
+        """Look at the next rows behind `after` and delete what has expired; gives where to go on (b"" at the end)."""
+        claim = self.table.app.ownership.claim(partition)
+        now = self.clock()
+        rows = list(self.table.scan(partition, after, ROWS_A_STEP))
+        for key, value in rows:
+            if self.expired(key, json.loads(value), now):
+                await self.table.write(claim, key, None)
+        return rows[-1][0] if len(rows) == ROWS_A_STEP else b""

@@ -1,0 +1,113 @@
+"""The row of a task: what the status API shows, folded from the events that the task leaves on every topic.
+
+Pure and idempotent: an event carries the whole trail, so a row only ever moves forward, and replaying any event, in
+any order, changes nothing that a later one has said.
+"""
+
+from callstream.streams.chain import Chains, UnknownChain
+from callstream.streams.event import Event, Hop, Json
+
+HELD = "callstream.task.held"
+NOTIFIED = "callstream.task.notified"
+
+State = str
+_RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
+
+
+def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
+    """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
+    if event.type == NOTIFIED:
+        return _notified(row, event, now), ()
+    if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
+        return row, ()
+    seen = len(row["steps"]) if row is not None else 0
+    new = event.body.trail[seen:]
+    return _row(row, event, chains, now), new
+
+
+def state_of(event: Event) -> State:
+    """What an event says about its task: accepted, running, held, finished, rejected or failed."""
+    if event.body.end is not None:
+        return str(event.body.end)
+    if event.type == HELD:
+        return "held"
+    return "accepted" if event.sequence == 0 else "running"
+
+
+def _progress(event: Event) -> tuple[int, int]:
+    return event.sequence, _RANK[state_of(event)]
+
+
+def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
+    body = event.body
+    failure = body.failure
+    return {
+        "tenant": event.tenant,
+        "id": event.task,
+        "chain": event.chain,
+        "version": event.version,
+        "digest": body.digest,
+        "state": state_of(event),
+        "priority": str(event.priority),
+        "created": event.time,
+        "updated": now,
+        "deadline": event.deadline,
+        "sequence": event.sequence,
+        "traceparent": event.traceparent,
+        "steps": [_step(hop) for hop in body.trail],
+        "next": _next_step(event, chains),
+        "result": body.result,
+        "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
+        "held": body.held,
+        "outputs": body.outputs if state_of(event) == "held" else None,
+        "callback": (row or {}).get("callback"),
+    }
+
+
+def _step(hop: Hop) -> Json:
+    usage = hop.usage
+    return {
+        "step": hop.step,
+        "service": hop.service,
+        "started": hop.started,
+        "ended": hop.ended,
+        "seconds": round(hop.ended - hop.started, 6),
+        "attempts": hop.attempts,
+        "model": usage.model if usage else None,
+        "calls": usage.calls if usage else None,
+        "repeated": usage.repeated if usage else None,
+        "tokens_in": usage.tokens_in if usage else None,
+        "tokens_out": usage.tokens_out if usage else None,
+        "notes": list(hop.notes),
+    }
+
+
+def _next_step(event: Event, chains: Chains) -> Json | None:
+    if event.body.end is not None:
+        return None
+    if event.sequence == 0:
+        return {"step": "intake", "service": "intake"}
+    try:
+        step = chains.get(event.chain, event.version).step(event.sequence)
+    except UnknownChain:
+        return None
+    return {"step": step.name, "service": step.service} if step is not None else None
+
+
+def _notified(row: Json | None, event: Event, now: float) -> Json:
+    callback = next(iter(event.body.outputs.values()), {}).get("callback")
+    if row is None:
+        return {
+            "tenant": event.tenant,
+            "id": event.task,
+            "chain": event.chain,
+            "version": event.version,
+            "digest": event.body.digest,
+            "state": state_of(event),
+            "sequence": -1,
+            "steps": [],
+            "created": event.time,
+            "updated": now,
+            "callback": callback,
+        }
+    return {**row, "callback": callback, "updated": now}
