@@ -6,6 +6,7 @@ Nothing moves by itself: `advance` takes a task one step on and `end` ends it, e
 from collections.abc import Callable
 from typing import Any
 
+from callstream.agents.review import Verdict
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
@@ -14,6 +15,7 @@ from callstream.web.port import (
     ENDED,
     Health,
     LatencyWindow,
+    NotHeld,
     Page,
     PageRequest,
     PartitionInfo,
@@ -21,9 +23,9 @@ from callstream.web.port import (
     TableInfo,
     Unavailable,
     UnknownTable,
-    Verdict,
     Window,
 )
+from callstream.web.rows import accepted
 
 PARTITIONS = 4
 
@@ -70,27 +72,7 @@ class FakePort:
         """Keep the event and give its task a row."""
         self._check()
         self.events.append(event)
-        chain = self._chains.current(event.chain)
-        first = chain.steps[0]
-        row = {
-            "tenant": event.tenant,
-            "id": event.task,
-            "chain": event.chain,
-            "version": chain.version,
-            "digest": event.body.digest,
-            "state": "accepted",
-            "priority": str(event.priority),
-            "created": event.time,
-            "updated": event.time,
-            "deadline": event.deadline,
-            "steps": [],
-            "next": {"step": first.name, "service": first.service},
-            "result": None,
-            "failure": None,
-            "held": None,
-            "callback": None,
-        }
-        self._write(event.key, row)
+        self._write(event.key, accepted(event, self._chains.current(event.chain)))
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The task's row."""
@@ -105,8 +87,11 @@ class FakePort:
         return sorted(waiting, key=lambda row: str(row["id"]))[:limit]
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
-        """Keep the verdict."""
+        """Keep the verdict on a held task."""
         self._check()
+        row = self.tables_by_name["tasks"].get(task_key(tenant, task))
+        if row is None or row["state"] != "held":
+            raise NotHeld("it is not held")
         self.verdicts.append((tenant, task, verdict))
 
     async def put_blob(self, data: bytes) -> str:

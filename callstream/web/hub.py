@@ -17,6 +17,10 @@ class Lagged(Exception):
     """The listener did not read as fast as updates came: its queue is full and it gets no more."""
 
 
+class Closed(Exception):
+    """The gateway stops; no more updates come from it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """A task's row changed. `sequence` counts the steps of its chain done; `row` is the row of table `tasks` now."""
@@ -67,6 +71,20 @@ class Bounds:
     size_bytes: int
 
 
+def encode(update: Update, cursor: str) -> bytes:
+    """What a client gets: JSON with every member of the update and its cursor."""
+    members = {
+        "cursor": cursor,
+        "tenant": update.tenant,
+        "task": update.task,
+        "chain": update.chain,
+        "state": update.state,
+        "sequence": update.sequence,
+        "row": update.row,
+    }
+    return strict_json.dumps(members)
+
+
 RECENT = Bounds(2_000, 16 * 1024 * 1024)
 
 
@@ -79,6 +97,7 @@ class Listener:
         self._queue: deque[Message] = deque()
         self._size = 0
         self._lagged = False
+        self._stopped = False
         self._ready = asyncio.Event()
         self.filters: set[Filter] = set()
 
@@ -111,8 +130,8 @@ class Listener:
         self._ready.set()
 
     async def next(self, timeout_seconds: float) -> Message | None:
-        """The next update, or None if none came in that time. Raises Lagged."""
-        if not self._queue and not self._lagged:
+        """The next update, or None if none came in that time. Raises Lagged or Closed."""
+        if not (self._queue or self._lagged or self._stopped):
             self._ready.clear()
             try:
                 async with asyncio.timeout(timeout_seconds):
@@ -121,9 +140,16 @@ class Listener:
                 return None
         if self._lagged:
             raise Lagged(f"more than {self._bounds.messages} updates were waiting to be read")
+        if not self._queue:
+            raise Closed("the gateway stops")
         message = self._queue.popleft()
         self._size -= len(message.data)
         return message
+
+    def stop(self) -> None:
+        """Let `next` give what is queued and then raise Closed."""
+        self._stopped = True
+        self._ready.set()
 
     def close(self) -> None:
         """Leave the hub and forget what is queued."""
@@ -159,16 +185,7 @@ class Hub:
         """Hand an update to everyone who asked for it."""
         self._number += 1
         cursor = self.position
-        members = {
-            "cursor": cursor,
-            "tenant": update.tenant,
-            "task": update.task,
-            "chain": update.chain,
-            "state": update.state,
-            "sequence": update.sequence,
-            "row": update.row,
-        }
-        message = Message(self._number, cursor, update, strict_json.dumps(members))
+        message = Message(self._number, cursor, update, encode(update, cursor))
         self._remember(message)
         for listener in tuple(self._listeners(update)):
             listener.offer(message)

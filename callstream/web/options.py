@@ -60,17 +60,13 @@ class WebOptions(BaseModel):
     max_blob_bytes: int = Field(default=16 * 1024**2, ge=1024, le=256 * 1024**2, description="Largest picture taken")
     max_picture_pixels: int = Field(default=50_000_000, ge=1, description="Most pixels a picture may unpack to")
     max_wait_seconds: Seconds = Field(default=60.0, description="Longest a status request is kept waiting")
-    heartbeat_seconds: Seconds = Field(
-        default=15.0, description="Silence after which a stream gets a sign of life"
-    )
+    heartbeat_seconds: Seconds = Field(default=15.0, description="Silence after which a stream gets a sign of life")
     max_streams: int = Field(default=2000, ge=1, le=100_000, description="Most clients waiting or streaming at once")
     max_subscriptions: int = Field(default=32, ge=1, le=1000, description="Most subscriptions of one WebSocket")
     queue_messages: int = Field(default=256, ge=1, le=100_000, description="Updates a slow client may have unread")
     queue_bytes: int = Field(default=4 * 1024**2, ge=1024, description="Bytes a slow client may have unread")
     slow_client_seconds: Seconds = Field(default=10.0, description="Longest that one write to a client may take")
-    recent_submissions: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Submissions kept to catch repeats"
-    )
+    recent_submissions: int = Field(default=10_000, ge=1, le=1_000_000, description="Submissions kept to catch repeats")
     recent_seconds: Seconds = Field(default=300.0, description="How long a submission is kept to catch repeats")
     proxy_seconds: Seconds = Field(default=10.0, description="Longest wait for another gateway's answer to begin")
 

@@ -11,11 +11,10 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Literal, Protocol
 
-from pydantic import Field, StringConstraints, model_validator
-
-from callstream.streams.event import Event, Json, Line, Strict
+from callstream.agents.review import Verdict
+from callstream.streams.event import Event, Json
 from callstream.web.hub import Hub
 
 ENDED = frozenset({"finished", "rejected", "failed"})
@@ -36,19 +35,12 @@ class UnknownTable(LookupError):
     """No table of that name, or not that partition of it, is on this worker."""
 
 
-class Verdict(Strict):
-    """What a person decided about a held task. `edits` replaces members of the held output; only an edit has it."""
+class NotHeld(Exception):
+    """The task waits for no verdict, or not any more; the message says how it is."""
 
-    verdict: Literal["approve", "reject", "edit"]
-    reviewer: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    reason: Line = ""
-    edits: Annotated[Json, Field(max_length=200)] | None = None
 
-    @model_validator(mode="after")
-    def _edits_belong_to_an_edit(self) -> "Verdict":
-        if (self.edits is not None) != (self.verdict == "edit"):
-            raise ValueError("'edits' goes with the verdict 'edit', and only with it")
-        return self
+class VerdictRefused(ValueError):
+    """The verdict cannot be carried out on that task: it edits what is not there. The message says what is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +144,7 @@ class TaskPort(Protocol):
         """Rows of held tasks of a tenant on this gateway, in the order of their ids, those after an id."""
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
-        """Hand a person's verdict to review; returns once the log has it."""
+        """Hand a person's verdict to review; returns once the log has it. Raises NotHeld, VerdictRefused."""
 
     async def put_blob(self, data: bytes) -> str:
         """Keep bytes for a later submission and give their reference (`blob:` and 64 hex digits)."""

@@ -1,0 +1,95 @@
+"""The web put together: every route with the role that it needs, around one port."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
+
+from callstream.streams.chain import Chains
+from callstream.web.access import guard
+from callstream.web.bodies import expect_within
+from callstream.web.context import CONTEXT, Context
+from callstream.web.metrics import Metrics
+from callstream.web.options import Role, WebOptions
+from callstream.web.port import GatewayPort
+from callstream.web.problems import problems
+from callstream.web.proxy import Proxy
+from callstream.web.recent import Recent
+from callstream.web.streams import Streams
+from callstream.web.tasks import get_task, post_task
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path with its handler; `role` None lets everyone in, `takes_bytes` is the longest body,
+    `streams` says that the answer has no end of its own."""
+
+    method: str
+    path: str
+    handler: Handler
+    role: Role | None
+    takes_bytes: int = 0
+    streams: bool = False
+
+
+def build_web(
+    port: GatewayPort,
+    options: WebOptions,
+    chains: Chains,
+    registry: CollectorRegistry | None = None,
+    clock: Callable[[], float] = time.time,
+) -> web.Application:
+    """The gateway's HTTP side over `port`. `registry` holds the process's metrics; `clock` gives epoch seconds."""
+    metrics = Metrics(registry or CollectorRegistry())
+    context = Context(
+        port=port,
+        options=options,
+        chains=chains,
+        metrics=metrics,
+        recent=Recent(options.recent_submissions, options.recent_seconds, clock),
+        streams=Streams(port.updates, options, metrics),
+        proxy=Proxy(options.proxy_seconds, 3 * options.heartbeat_seconds + options.max_wait_seconds),
+        clock=clock,
+    )
+    routes = _routes(options)
+    roles = {(route.method, route.path): route.role for route in routes}
+    app = web.Application(
+        middlewares=[metrics.middleware(), problems, guard(options, roles)],
+        client_max_size=max(options.max_body_bytes, options.max_blob_bytes),
+    )
+    app[CONTEXT] = context
+    for route in routes:
+        expect = expect_within(route.takes_bytes)
+        app.router.add_route(route.method, route.path, route.handler, expect_handler=expect)
+        if route.method == "GET" and not route.streams:
+            app.router.add_route("HEAD", route.path, route.handler, expect_handler=expect)
+    app.cleanup_ctx.append(context.proxy.run)
+    app.on_response_prepare.append(_secure)
+    app.on_shutdown.append(_stop_streams)
+    return app
+
+
+def _routes(options: WebOptions) -> tuple[Route, ...]:
+    json = options.max_body_bytes
+    return (
+        Route("POST", "/v1/tasks", post_task, Role.SUBMIT, json),
+        Route("GET", "/v1/tasks/{id}", get_task, Role.SUBMIT),
+    )
+
+
+async def _stop_streams(app: web.Application) -> None:
+    app[CONTEXT].streams.stop()
+
+
+async def _secure(_: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every answer: pages may load from this gateway only, and nothing is guessed from content."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "no-referrer")
+    response.headers.setdefault(
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    )

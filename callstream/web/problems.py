@@ -1,0 +1,127 @@
+"""Errors as RFC 9457 problem details, whoever raised them: a handler, aiohttp itself, the engine, or a bug."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from uuid import uuid4
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import ValidationError
+
+from callstream.streams import strict_json
+from callstream.streams.event import Json
+from callstream.web.port import Unavailable
+
+CONTENT_TYPE = "application/problem+json"
+_MOST_ERRORS = 20
+_LOG = logging.getLogger(__name__)
+
+
+class Problem(Exception):
+    """An answer that is an error. `kind` names it for programs, `detail` tells people what to do.
+
+    `errors` has one entry a place: `pointer` (RFC 6901, as a URI fragment) and `detail`.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        errors: Iterable[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.errors = [dict(entry) for entry in errors]
+        self.headers = dict(headers or {})
+
+    def document(self, instance: str) -> Json:
+        """The members of the problem; `instance` is the path that was asked for."""
+        document: Json = {
+            "type": f"urn:callstream:problem:{self.kind}" if self.kind else "about:blank",
+            "title": self.kind.replace("-", " ").capitalize() or HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": instance[:300],
+        }
+        return document | ({"errors": self.errors} if self.errors else {})
+
+
+def invalid(error: ValidationError, at: str = "") -> Problem:
+    """422 naming each place of a document that does not fit; `at` is the pointer of the part that was validated."""
+    findings = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = [{"pointer": "#" + at + _pointer(f["loc"]), "detail": _message(f["msg"])} for f in findings[:_MOST_ERRORS]]
+    places = ", ".join(entry["pointer"] for entry in errors[:5])
+    return Problem(422, "invalid-input", f"{len(findings)} places do not fit, the first: {places}"[:500], errors)
+
+
+def unacceptable(pointer: str, detail: str) -> Problem:
+    """422 naming one place."""
+    return Problem(422, "invalid-input", f"{pointer}: {detail}", [{"pointer": pointer, "detail": detail}])
+
+
+def answer(request: web.BaseRequest, problem: Problem) -> web.Response:
+    """The problem as a response."""
+    return web.Response(
+        status=problem.status,
+        body=strict_json.dumps(problem.document(printable(request.path))),
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )
+
+
+def as_problem(error: Exception) -> Problem:
+    """The problem that an exception means; of one that nobody expected only a reference is told."""
+    match error:
+        case Problem():
+            return error
+        case Unavailable():
+            wait = {"Retry-After": str(max(1, round(error.retry_after_seconds)))}
+            return Problem(503, "unavailable", str(error) or "not available right now", headers=wait)
+        case web.HTTPException():
+            kept = {name: value for name, value in error.headers.items() if name in ("Allow", "Retry-After")}
+            return Problem(error.status, "", _explain(error), headers=kept)
+        case _:
+            reference = uuid4().hex[:12]
+            _LOG.error("request failed, reference %s", reference, exc_info=error)
+            return Problem(500, "", f"the gateway failed; its log tells why under reference {reference}")
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error of an answer that has not begun into a problem."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return answer(request, as_problem(error))
+    except Exception as error:
+        return answer(request, as_problem(error))
+
+
+def printable(text: str) -> str:
+    """Text from outside as it may stand in an answer: what cannot be printed or encoded is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _explain(error: web.HTTPException) -> str:
+    match error:
+        case web.HTTPMethodNotAllowed():
+            return f"{error.method[:20]} is not possible here; possible: {', '.join(sorted(error.allowed_methods))}"
+        case web.HTTPNotFound():
+            return "nothing is at this path; GET / lists what is"
+        case _:
+            return error.text or error.reason
+
+
+def _pointer(location: Iterable[int | str]) -> str:
+    return "".join("/" + printable(str(part))[:80].replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _message(text: str) -> str:
+    return text.removeprefix("Value error, ")[:500]
