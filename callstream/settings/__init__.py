@@ -1,0 +1,7 @@
+"""Settings: one frozen model from the environment (`CALLSTREAM_…`), `callstream.toml` and defaults."""
+
+from callstream.settings.errors import SettingsError
+from callstream.settings.explain import Setting
+from callstream.settings.model import Settings, load, origins
+
+__all__ = ["Setting", "Settings", "SettingsError", "load", "origins"]
