@@ -1,11 +1,12 @@
 """What a prompt says: the product's attributes, the language, and directives to the stub. Pure.
 
 The convention: the last user message holds a fenced JSON block or lines `name: value`. Names are read in English and
-Chinese, in any case. A line `stub-NAME: VALUE` anywhere in a user message is a directive to the stub itself.
+Chinese, in any case. `stub-NAME: VALUE` in a user message is a directive to the stub itself.
 """
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 LANGUAGES = {
@@ -50,7 +51,9 @@ _CATEGORY = {
 }
 _FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 _LINE = re.compile(rf"^[ \t]*(?:[-*][ \t]+)?([^:：\n]{{1,{MOST_NAME_CHARS}}})[ \t]*[:：][ \t]*(\S.*)$", re.MULTILINE)
-_DIRECTIVE = re.compile(r"^[ \t]*stub-([a-z-]{1,20}):[ \t]*(.*)$", re.MULTILINE)
+_DIRECTIVE = re.compile(
+    r"(?<![\w-])stub-([a-z]{1,20}):[ \t]*(.*?)[ \t]*(?=$|(?<![\w-])stub-[a-z]{1,20}:)", re.MULTILINE
+)
 _TRANSLATION = re.compile(r"\btranslat|übersetz|tradui|翻译", re.IGNORECASE)
 _TARGET = re.compile(r"\b(?:into|to|ins?|en)\s+([^\W\d_]{2,20})|(?:成|为|到)\s*(\w{2})", re.IGNORECASE)
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -79,8 +82,15 @@ class Brief:
 
 
 def directives(text: str) -> dict[str, str]:
-    """The `stub-NAME: VALUE` lines by NAME; the last of a name counts."""
-    return {name: value.strip() for name, value in _DIRECTIVE.findall(text)} if "stub-" in text else {}
+    """What `stub-NAME: VALUE` tells, by NAME: in a line of the text, or in a text of its fenced block.
+
+    VALUE goes to the end of the line or to the next directive; the last of a NAME counts.
+    """
+    if "stub-" not in text:
+        return {}
+    block = _block(text)
+    told = [text] if block is None else [_FENCE.sub("", text), *_texts(block)]
+    return {name: value for part in told for name, value in _DIRECTIVE.findall(part)}
 
 
 def last_user_text(messages: tuple[Message, ...]) -> str:
@@ -125,15 +135,26 @@ def _target(system: str) -> str | None:
 
 
 def _attributes(text: str) -> dict[str, tuple[str, ...]]:
+    block = _block(text)
+    return _from_lines(text) if block is None else _from_block(block)
+
+
+def _block(text: str) -> dict[str, object] | None:
     fence = _FENCE.search(text)
-    if fence:
-        try:
-            block = json.loads(fence[1])
-        except (ValueError, RecursionError):
-            block = None
-        if isinstance(block, dict):
-            return _from_block(block)
-    return _from_lines(text)
+    if fence is None:
+        return None
+    try:
+        block = json.loads(fence[1])
+    except (ValueError, RecursionError):
+        return None
+    return block if isinstance(block, dict) else None
+
+
+def _texts(block: dict[str, object]) -> Iterator[str]:
+    inner = [value for value in block.values() if isinstance(value, dict)]
+    for source in (block, *inner):
+        for value in source.values():
+            yield from (item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str))
 
 
 def _from_block(block: dict[str, object]) -> dict[str, tuple[str, ...]]:

@@ -13,6 +13,8 @@ MOST_SENTENCES = 4
 NAMING = frozenset({"title", "brand"})
 DESCRIBING = frozenset({"colour", "size", "material"})
 
+_LISTED = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+|\s*/\s*")
+
 
 def write_copy(brief: Brief, seed: int) -> str:
     """The copy in the brief's language."""
@@ -41,13 +43,22 @@ def join_list(items: Sequence[str], words: Phrases) -> str:
 
 
 def _values(brief: Brief, words: Phrases) -> dict[str, str]:
-    values = {name: words.words.get(value.lower(), value) for name, value in brief.attributes.items()}
+    values = {name: _in_words(value, words) for name, value in brief.attributes.items()}
     brand, title = values.get("brand"), values.get("title")
     if brand and title and title.lower().startswith(brand.lower()) and title[len(brand) :].strip():
         values["title"] = title[len(brand) :].strip()
     if brief.features:
-        values["features"] = join_list([words.words.get(item.lower(), item) for item in brief.features], words)
+        values["features"] = join_list([_in_words(item, words) for item in brief.features], words)
     return {**values, "kind": words.kinds[brief.category]}
+
+
+def _in_words(value: str, words: Phrases) -> str:
+    """The value in the language if it or every part of it ("blue and white") is known, else as it is."""
+    known = words.words
+    if value.lower() in known or not known:
+        return known.get(value.lower(), value)
+    parts = _LISTED.split(value.lower())
+    return join_list([known[part] for part in parts], words) if all(part in known for part in parts) else value
 
 
 def _of(by_category: Mapping[str, list[str]], category: str) -> list[str]:

@@ -1,5 +1,7 @@
 """What is read out of a prompt."""
 
+import json
+
 import pytest
 
 from callstream.stub.prompt import Message, category_of, directives, language_code, last_user_text, read_brief
@@ -109,12 +111,21 @@ def test_languages_by_code_and_name() -> None:
     ]
 
 
-def test_directives_are_lines_of_their_own() -> None:
-    assert directives("brand: x\nstub-say: buy: it now\n  stub-fail: 503*2\nnot stub-fail: hang") == {
-        "say": "buy: it now",
-        "fail": "503*2",
-    }
+def test_directives_go_to_the_end_of_their_line_or_to_the_next() -> None:
+    told = directives("brand: x\nA mug. stub-say: buy: it now   stub-fail: 503*2 \nstub-wait:\nno-stub-fail: hang")
+
+    assert told == {"say": "buy: it now", "fail": "503*2", "wait": ""}
     assert directives("nothing here") == {}
+
+
+def test_directives_are_found_in_the_texts_of_a_block() -> None:
+    block = {"title": "Mug", "features": ["round", "stub-fail: hang"], "more": {"description": "Fine.\nstub-say: Oh!"}}
+
+    assert directives(f"stub-x: 1\n```json\n{json.dumps(block, indent=2)}\n```\nend") == {
+        "x": "1",
+        "fail": "hang",
+        "say": "Oh!",
+    }
 
 
 def test_long_values_and_long_lines_are_bounded() -> None:

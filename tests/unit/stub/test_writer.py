@@ -1,11 +1,15 @@
 """The copy names what it was given, in each language."""
 
 import re
+from itertools import chain
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callstream.agents.moderation import default_rules
+from callstream.agents.moderation.matcher import Decision, Matcher
+from callstream.agents.moderation.normalise import simplified
 from callstream.stub.phrases import LANGUAGES, phrases, translations
 from callstream.stub.prompt import CATEGORIES, Brief
 from callstream.stub.translation import translate
@@ -56,6 +60,24 @@ def test_common_values_are_put_into_the_language() -> None:
     assert "陶瓷" in copy
     assert "防水" in copy
     assert not re.search("[a-z]", copy)
+
+
+def test_values_of_several_parts_are_put_into_the_language_if_all_parts_are_known() -> None:
+    brief = Brief({"title": "晨光", "colour": "Blue and white", "material": "ceramic, moonstone"}, (), "mug", "zh")
+
+    copy = write_copy(brief, 7)
+
+    assert "蓝色和白色" in copy
+    assert "ceramic, moonstone" in copy
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_template_says_what_the_default_rules_of_moderation_stop(language: str) -> None:
+    matcher, words = Matcher(default_rules(), simplified()), phrases(language)
+
+    templates = [words.features, *words.openings.values(), *words.details.values(), *words.closings.values()]
+    for template in (*chain.from_iterable(templates), *words.leftovers.values(), *words.words.values()):
+        assert matcher.judge(template).decision is Decision.PASS, template
 
 
 def test_a_brand_that_begins_the_title_is_said_once() -> None:
