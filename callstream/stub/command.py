@@ -52,5 +52,5 @@ def _plain(annotation: object) -> object:
 
 
 _parameters = [_parameter(name, field) for name, field in StubOptions.model_fields.items()]
-stub.__signature__ = inspect.Signature(_parameters)  # type: ignore[attr-defined]  # how inspect lets a signature be made
+stub.__dict__["__signature__"] = inspect.Signature(_parameters)
 stub.__annotations__ = {parameter.name: parameter.annotation for parameter in _parameters}

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -48,9 +48,9 @@ class RunningStub:
         found: list[dict[str, int]] = (await self._ask(f"/stub/seconds?since={since}"))["seconds"]
         return found
 
-    async def task(self, task: str) -> dict[str, Any]:
+    async def task(self, tenant: str, task: str) -> dict[str, Any]:
         """The counts of one task: calls, answered, paid, refused, tokens."""
-        return await self._ask(f"/stub/task?id={quote(task, safe='')}")
+        return await self._ask(f"/stub/task?{urlencode({'tenant': tenant, 'id': task})}")
 
     async def control(self, **changes: object) -> dict[str, Any]:
         """Change fields of `callstream.stub.options.Behaviour`. Raises StubFailedError if the stub refuses."""

@@ -15,7 +15,7 @@ from callstream.stub.desk import Desk
 from callstream.stub.errors import ApiError, bad_request
 from callstream.stub.moderation import moderation_work
 from callstream.stub.options import StubOptions
-from callstream.stub.reading import read_json, read_number
+from callstream.stub.reading import ANONYMOUS, read_json, read_number
 from callstream.stub.vectors import embedding_work
 
 MOST_CALLS_A_PAGE = 10_000
@@ -111,8 +111,9 @@ class StubServer:
         return web.json_response({"seconds": self._desk.witness.seconds.rows(since)})
 
     async def _task(self, request: web.BaseRequest) -> web.StreamResponse:
-        task = request.query.get("id", "")
-        return web.json_response({"task": task, **self._desk.witness.tasks.get(task)._asdict()})
+        tenant, task = request.query.get("tenant", ANONYMOUS), request.query.get("id", "")
+        counts = self._desk.witness.task(tenant, task)
+        return web.json_response({"tenant": tenant, "task": task, **counts._asdict()})
 
     async def _reset(self, request: web.BaseRequest) -> web.StreamResponse:
         self._desk.reset()

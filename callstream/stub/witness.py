@@ -27,6 +27,11 @@ class Caller:
     tenant: str
     call_id: str | None
 
+    @property
+    def task_key(self) -> str:
+        """Names the task among those of all tenants."""
+        return f"{self.tenant}\n{self.task}"
+
 
 @dataclass(frozen=True)
 class Call:
@@ -128,8 +133,8 @@ class Witness:
         self.totals = Totals()
         self.failed: dict[str, int] = {}
         self.tenants: dict[str, Counts] = {}
-        self.call_ids = Counters(remember)
-        self.tasks = Counters(remember)
+        self._call_ids = Counters(remember)
+        self._tasks = Counters(remember)
         self._calls = Ring(calls_kept)
         self.seconds = Series(1, SECONDS_KEPT, origin_unix)
         self.minutes = Series(60, MINUTES_KEPT, origin_unix)
@@ -191,9 +196,9 @@ class Witness:
             **asdict(self.totals),
             "failed": dict(self.failed),
             "duplicate_examples": list(self.duplicate_examples),
-            "call_ids": len(self.call_ids),
-            "tasks": len(self.tasks),
-            "forgotten": self.call_ids.forgotten,
+            "call_ids": len(self._call_ids),
+            "tasks": len(self._tasks),
+            "forgotten": self._call_ids.forgotten,
             "window": {
                 "seconds": 60,
                 "most_requests": self._most_requests,
@@ -204,6 +209,10 @@ class Witness:
             "tenants": {name: counts._asdict() for name, counts in self.tenants.items()},
             "minutes": self.minutes.rows(),
         }
+
+    def task(self, tenant: str, task: str) -> Counts:
+        """The counts of a tenant's task."""
+        return self._tasks.get(Caller(task, tenant, None).task_key)
 
     def page(self, offset: int, limit: int) -> dict[str, object]:
         """Single calls in the order in which they ended; `next` is the offset to go on with, `ended` their number."""
@@ -216,8 +225,8 @@ class Witness:
         if tenant not in self.tenants and len(self.tenants) >= MOST_TENANTS:
             tenant = OTHER_TENANTS
         self.tenants[tenant] = self.tenants.get(tenant, NOTHING).plus(more)
-        task = self.tasks.add(caller.task, more)
-        return Counted(task, NOTHING if caller.call_id is None else self.call_ids.add(caller.call_id, more))
+        task = self._tasks.add(caller.task_key, more)
+        return Counted(task, NOTHING if caller.call_id is None else self._call_ids.add(caller.call_id, more))
 
     def _notice_duplicate(self, caller: Caller) -> None:
         self.totals.duplicates += 1

@@ -76,7 +76,7 @@ async def test_a_completion_is_answered_and_witnessed(stub: RunningStub, http: a
     report = await stub.report()
     assert (report["answered"], report["paid_tokens"]) == (1, body["usage"]["total_tokens"])
     assert report["tenants"]["acme"]["tokens"] == body["usage"]["total_tokens"]
-    assert (await stub.task("t1"))["paid"] == 1
+    assert (await stub.task("acme", "t1"))["paid"] == 1
     (seen,) = (await stub.calls())["calls"]
     assert (seen["call_id"], seen["task"], seen["tenant"], seen["status"]) == ("t1/0", "t1", "acme", 200)
     assert [row["admitted"] for row in await stub.seconds()] == [1]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from callstream.stub.counters import Counts
 from callstream.stub.witness import MOST_EXAMPLES, Caller, End, Ring, Series, Witness
 
 
@@ -57,7 +58,7 @@ def test_other_call_ids_of_a_task_are_no_duplicates() -> None:
 
     told = report(seen)
     assert (told["duplicates"], told["paid_again"], told["unkeyed"], told["call_ids"]) == (0, 0, 2, 2)
-    assert seen.tasks.get("t1").calls == 2
+    assert seen.task("acme", "t1").calls == 2
 
 
 def test_a_repeat_after_an_abandoned_answer_is_paid_again_but_answered_once() -> None:
@@ -91,8 +92,19 @@ def test_refusals_and_faults_are_counted_by_task_tenant_and_kind() -> None:
 
     told = report(seen)
     assert (told["refused"], told["failed"]) == (2, {"503": 1})
-    assert seen.tasks.get("t1").refused == 2
+    assert seen.task("acme", "t1").refused == 2
     assert told["tenants"]["acme"]["refused"] == 2
+
+
+def test_tasks_of_the_same_name_of_two_tenants_are_two() -> None:
+    seen = witness()
+
+    answer(seen, Caller("t1", "acme", "acme:t1/1"), 10.0)
+    answer(seen, Caller("t1", "bolt", "bolt:t1/1"), 10.0)
+
+    told = report(seen)
+    assert (told["tasks"], told["most_calls_a_task"]) == (2, 1)
+    assert seen.task("bolt", "t1").paid == 1
 
 
 def test_attempts_of_a_task_are_numbered() -> None:
@@ -113,7 +125,7 @@ def test_the_largest_sliding_minute_is_kept() -> None:
 
 def test_tenants_beyond_the_bound_are_counted_together() -> None:
     seen = witness()
-    seen.tenants = {f"tenant-{n}": seen.tasks.get("none") for n in range(10_000)}
+    seen.tenants = {f"tenant-{n}": Counts() for n in range(10_000)}
 
     answer(seen, Caller("t1", "one more", None), 10.0)
 
