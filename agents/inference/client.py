@@ -106,15 +106,12 @@ def _too_large(most: int) -> CallFailed:
 
 
 def _route(endpoint: EndpointOptions) -> _Route:
-    headers = {name: secret.get_secret_value() for name, secret in endpoint.headers.items()}
-    secrets = [value for value in headers.values() if value]
-    if endpoint.api_key is not None:
-        key = endpoint.api_key.get_secret_value()
-        headers["Authorization"] = f"Bearer {key}"
-        secrets.append(key)
+    headers = endpoint.secret_headers()
+    # A shorter value is no secret, and would blot out parts of words.
+    secrets = tuple(text for value in headers.values() if len(text := value.removeprefix("Bearer ")) >= 8)
     seconds = endpoint.timeout_seconds
     timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=endpoint.connect_timeout_seconds, sock_read=seconds)
-    return _Route(f"{endpoint.base_url}/chat/completions", endpoint, headers, tuple(secrets), timeout)
+    return _Route(f"{endpoint.base_url}/chat/completions", endpoint, headers, secrets, timeout)
 
 
 def _headers(route: _Route, call: Call) -> dict[str, str]:

@@ -4,14 +4,31 @@ import re
 from collections import Counter
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from yarl import URL
 
 from callstream.streams.keys import Name
 
 OURS = frozenset({"content-type", "accept-encoding", "idempotency-key", "traceparent", "host", "content-length"})
-HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}\Z")
+
+
+def _free_header(name: str) -> str:
+    if name.lower() in OURS or name.lower().startswith("x-callstream-"):
+        raise ValueError("this header is set by callstream itself")
+    return name
+
+
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(_free_header)]
 
 
 class _Options(BaseModel):
@@ -29,7 +46,7 @@ class EndpointOptions(_Options):
     api_key: SecretStr | None = Field(
         default=None, description="Sent as a bearer token; unset: no Authorization header."
     )
-    headers: dict[str, SecretStr] = Field(
+    headers: dict[HeaderName, SecretStr] = Field(
         default_factory=dict, max_length=16, description="Further headers of each request, by name."
     )
     concurrency: int = Field(default=16, ge=1, le=10_000, description="Calls in flight at once, from this process.")
@@ -57,24 +74,19 @@ class EndpointOptions(_Options):
             raise ValueError("must have no query and no fragment")
         return value.rstrip("/").removesuffix("/chat/completions")
 
-    @field_validator("api_key")
-    @classmethod
-    def _usable_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None or not value.get_secret_value().strip():
-            return None
-        if not HEADER_VALUE.match(value.get_secret_value().strip()):
-            raise ValueError("must be printable ASCII of at most 4,096 characters")
-        return SecretStr(value.get_secret_value().strip())
+    def secret_headers(self) -> dict[str, str]:
+        """The headers that carry secrets, in the clear. Raises ValueError for a value that no header can hold.
 
-    @field_validator("headers")
-    @classmethod
-    def _usable_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
-        for name, secret in value.items():
-            if not HEADER_NAME.match(name) or not HEADER_VALUE.match(secret.get_secret_value()):
-                raise ValueError(f"header {name[:64]!r}: name or value is not plain ASCII")
-            if name.lower() in OURS or name.lower().startswith("x-callstream-"):
-                raise ValueError(f"header {name!r} is set by callstream itself")
-        return value
+        This is not checked as a field is: an error there would quote what it refuses.
+        """
+        secrets = {name: secret.get_secret_value().strip() for name, secret in self.headers.items()}
+        if self.api_key is not None and (key := self.api_key.get_secret_value().strip()):
+            secrets["Authorization"] = f"Bearer {key}"
+        for name, value in secrets.items():
+            if not HEADER_VALUE.match(value):
+                where = "api_key" if name == "Authorization" else f"header {name}"
+                raise ValueError(f"endpoint {self.name}: {where} must be printable ASCII, at most 4,096 characters")
+        return secrets
 
 
 class PoolOptions(_Options):

@@ -34,8 +34,9 @@ def remember() -> Layer:
                 if failed is not None:
                     await call.cell.save(failed)
                 raise
-            reply = _counted(reply, receipts.receipt_of(call.cell.value, call.id))
-            await call.cell.save(receipts.answer(call.cell.value, call.id, reply))
+            row = call.cell.value
+            reply = _counted(reply, receipts.receipt_of(row, call.id))
+            await call.cell.save(receipts.answer(row, call.id, reply))
             return reply
 
         return answered
@@ -49,9 +50,10 @@ def announce(clock: Callable[[], float]) -> Layer:
     def layer(inner: Model) -> Model:
         async def announced(call: Call) -> Reply:
             started = Receipt(state=State.STARTED, started=clock(), flight=call.flight, endpoint=call.endpoint or "")
-            row = receipts.start(call.cell.value, call.id, started)
-            if row != call.cell.value:
-                await call.cell.save(row)
+            before = call.cell.value
+            after = receipts.start(before, call.id, started)
+            if after != before:
+                await call.cell.save(after)
             return await inner(call)
 
         return announced

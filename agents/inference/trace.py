@@ -19,15 +19,15 @@ class Span(Protocol):
     def traceparent(self) -> str | None:
         """Its W3C context, for the next party; None when nothing is traced."""
 
-    def set_tag(self, name: str, value: Tag) -> object:
+    def tag(self, name: str, value: Tag, /) -> None:
         """Say something more about it."""
 
 
 class Spans(Protocol):
-    """Begins spans."""
+    """Begins spans; `callstream.streams.tracing.Tracing.span` is one."""
 
-    def __call__(self, name: str, parent: str | None, tags: Mapping[str, Tag]) -> AbstractContextManager[Span]:
-        """A span below `parent` (a traceparent), which ends with the block."""
+    def __call__(self, name: str, parent: str | None, tags: Mapping[str, Tag], /) -> AbstractContextManager[Span]:
+        """A span below `parent` (a traceparent), which ends with the block and marks what escapes as its error."""
 
 
 class NoSpan:
@@ -36,7 +36,7 @@ class NoSpan:
     def __init__(self, traceparent: str | None) -> None:
         self.traceparent = traceparent
 
-    def set_tag(self, name: str, value: Tag) -> None:
+    def tag(self, name: str, value: Tag, /) -> None:
         """Nothing."""
 
 
@@ -62,11 +62,10 @@ def trace(spans: Spans) -> Layer:
                 try:
                     reply = await inner(replace(call, traceparent=span.traceparent or call.traceparent))
                 except CallFailed as failure:
-                    span.set_tag("error", True)
-                    span.set_tag("callstream.failure", failure.kind)
+                    span.tag("callstream.failure", failure.kind)
                     raise
-                span.set_tag("callstream.tokens_in", reply.usage.tokens_in)
-                span.set_tag("callstream.tokens_out", reply.usage.tokens_out)
+                span.tag("callstream.tokens_in", reply.usage.tokens_in)
+                span.tag("callstream.tokens_out", reply.usage.tokens_out)
                 return reply
 
         return traced
