@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
+
+from callstream.streams.event import Strict
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Short = Annotated[str, StringConstraints(max_length=200)]
@@ -17,12 +19,6 @@ class Source(StrEnum):
     DESCRIPTION = "description"
     LABEL = "label"
     PHOTO = "photo"
-
-
-class Strict(BaseModel):
-    """Frozen, no unknown keys, no NaN."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Fact(Strict):

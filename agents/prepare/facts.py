@@ -38,8 +38,8 @@ _SIZES = (
         re.IGNORECASE,
     ),
     re.compile(r"(?<!\d)(?P<value>[34]\d)\s?码"),
-    re.compile(rf"(?<![\w.,]){_NUMBER}\s?{_UNIT}(?![a-z])", re.IGNORECASE),
-    re.compile(r"(?<![\w-])(?:X{1,3}[SL]|[2-5]XL)(?![\w-])"),
+    re.compile(rf"(?<![A-Za-z0-9.,]){_NUMBER}\s?{_UNIT}(?![a-z])", re.IGNORECASE),
+    re.compile(r"(?<![A-Za-z0-9-])(?:X{1,3}[SL]|[2-5]XL)(?![A-Za-z0-9-])"),
 )
 _PIECES = re.compile(r"[\n;；。！!•·]|(?<!\d)[.](?:\s|$)|(?<=[^\d])[.](?=\s|$)")
 _COMMAS = re.compile(r"[,，、]")
@@ -57,8 +57,8 @@ class Texts:
 
 def attributes_of(texts: Texts, seen: Seen | None, lexicon: Lexicon) -> Attributes:
     """Everything that can be told of a product."""
-    categories = lexicon.categories.find(texts.title)
-    # A colour inside a category's name (green tea, 绿茶) says nothing about the product's own.
+    # A colour inside a category's name (green tea) is not the product's, nor a category inside a colour's (樱花粉).
+    categories = _outside(lexicon.categories.find(texts.title), lexicon.colours.find(texts.title))
     bare = texts.title
     for match in categories:
         bare = bare[: match.start] + " " * (match.end - match.start) + bare[match.end :]
@@ -176,6 +176,18 @@ def _in_text(title: str, description: str, terms: Terms) -> Iterator[Fact]:
         yield Fact(value=match.value, confidence=_IN_TITLE if place == 0 else _IN_TITLE_ASIDE, source=Source.TITLE)
     for value in dict.fromkeys(match.value for match in terms.find(description)):
         yield Fact(value=value, confidence=_IN_DESCRIPTION, source=Source.DESCRIPTION)
+
+
+def _outside(found: list[Match], longer: list[Match]) -> list[Match]:
+    """The matches that are not part of a longer one."""
+    return [
+        match
+        for match in found
+        if not any(
+            other.start <= match.start and match.end <= other.end and other.end - other.start > match.end - match.start
+            for other in longer
+        )
+    ]
 
 
 def _trust(match: Match) -> float:

@@ -124,7 +124,7 @@ class ChoosePrompt(Step):
 
 
 def known_of(texts: Json, profile: Json, attributes: Attributes, facts: Mapping[str, str]) -> Json:
-    """All that is known about a product as one flat object of strings and lists of strings; what is not known is out."""
+    """All that is known about a product as one flat object of strings and lists of strings."""
     known: Json = {"title": texts.get("title"), **facts}
     known["features"] = list(attributes.features)
     known["description"] = str(texts.get("description") or "")[:DESCRIPTION_CHARACTERS]

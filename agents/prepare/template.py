@@ -27,8 +27,8 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator
 
-from callstream.agents.prepare.attributes import Strict
 from callstream.streams.chain import describe
+from callstream.streams.event import Strict
 
 SUFFIX = ".prompt"
 MOST_FILE_BYTES = 64 * 1024
@@ -59,7 +59,7 @@ class Front(Strict):
     version: Annotated[str, StringConstraints(min_length=1, max_length=40)]
     categories: tuple[str, ...] = ()
     languages: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ...] = ()
-    parameters: Annotated[dict[str, JsonValue], Field(max_length=20)] = {}
+    parameters: Annotated[dict[str, JsonValue], Field(max_length=20, default_factory=dict)]
 
     @field_validator("parameters")
     @classmethod
@@ -96,21 +96,20 @@ class Prompt:
         return [{"role": section.role, "content": self._text(section, variables)} for section in self.sections]
 
     def _text(self, section: Section, variables: Mapping[str, Any]) -> str:
+        where = f"template {self.name}, {section.role} message"
         pieces, length = [], 0
         try:
             for piece in section.template.generate(variables):
                 length += len(piece)
                 if length > MOST_MESSAGE_CHARACTERS:
-                    raise CannotRender(
-                        f"template {self.name}, {section.role} message: longer than {MOST_MESSAGE_CHARACTERS:,} characters"
-                    )
+                    raise CannotRender(f"{where}: longer than {MOST_MESSAGE_CHARACTERS:,} characters")
                 pieces.append(piece)
         except UndefinedError as error:
-            raise CannotRender(f"template {self.name}, {section.role} message: {error.message}") from None
+            raise CannotRender(f"{where}: {error.message}") from None
         except (SecurityError, ArithmeticError, TypeError, ValueError, OverflowError, LookupError) as error:
             if isinstance(error, CannotRender):
                 raise
-            raise CannotRender(f"template {self.name}, {section.role} message: {str(error)[:200]}") from None
+            raise CannotRender(f"{where}: {str(error)[:200]}") from None
         return "".join(pieces).strip()
 
 

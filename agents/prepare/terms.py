@@ -6,6 +6,7 @@ Every look-up is a hash of a piece of the text, so the cost does not grow with t
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 MOST_PARTS = 4
 """Words that one term may consist of."""
@@ -72,11 +73,7 @@ class Terms:
         return found
 
     def _at(self, tokens: Sequence[tuple[str, int, int]], place: int) -> tuple[Match | None, int]:
-        parts = []
-        for token in tokens[place : place + MOST_PARTS]:
-            if is_han(token[0]):
-                break
-            parts.append(token)
+        parts = list(takewhile(lambda token: not is_han(token[0]), tokens[place : place + MOST_PARTS]))
         for count in range(len(parts), 0, -1):
             joined = "".join(part[0] for part in parts[:count])
             if (value := self._value(joined)) is not None:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 MOST_MARKS = 3
-"""Combining marks kept on one letter; no language in use stacks more."""
+"""Combining marks kept on one letter (`_MARKS` finds more); no language in use stacks more."""
 
 MOST_NAMED = 4
 """Kinds of removed characters that one note lists."""
@@ -27,7 +27,7 @@ _JOINER_KEPT = re.compile(
     "(?<=[\u0600-\u08ff\u0900-\u0dff])[\u200c\u200d](?=[\u0600-\u08ff\u0900-\u0dff])"
     "|(?<=[\u2600-\u27bf\ufe0f\U0001f300-\U0001faff])\u200d(?=[\u2600-\u27bf\U0001f300-\U0001faff])"
 )
-_MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{%d,}" % (MOST_MARKS + 1))
+_MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{4,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def plain(text: str, most_characters: int, one_line: bool = False) -> Plain:
     """
     notes = []
     folded = fold(text)
-    if folded != text:
+    if folded != unicodedata.normalize("NFC", text):
         notes.append("width or compatibility forms folded")
     shown, removed = without_invisible(folded)
     if removed:
