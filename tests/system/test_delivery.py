@@ -1,0 +1,283 @@
+"""Write-back against real databases: one contract for SQLite and PostgreSQL, then what only one of them does."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from pydantic import SecretStr
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callstream.agents.delivery import (
+    BatchWriter,
+    CatalogueStore,
+    DatabaseUnusable,
+    DeliveryOptions,
+    WriteBack,
+    make_engine,
+    prepare_database,
+)
+from callstream.agents.delivery.rows import CatalogueRow, Write, write_of
+from callstream.agents.delivery.schema import catalogue, chain_log, inference_log, metadata
+from callstream.agents.delivery.store import is_about_values
+from callstream.streams.event import Body, Event, Hop, Submission, Usage
+from callstream.streams.outcome import Bury, Forward, Retry
+from tests.support.postgres import Postgres, postgres
+
+__all__ = ["postgres"]
+
+_numbers = count(1)
+
+
+class Tools:
+    """As much of the worker's tools as delivery takes."""
+
+    def __init__(self, database: AsyncEngine) -> None:
+        self.database = database
+
+
+class NoCell:
+    value = None
+
+    async def save(self, value: object) -> None:
+        raise AssertionError("delivery keeps nothing")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new/catalogue.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.create(f"test_{next(_numbers)}")
+
+
+def engine_of(url: str, seconds: float = 10.0) -> AsyncEngine:
+    return make_engine(DeliveryOptions(database_url=SecretStr(url), timeout_seconds=seconds))
+
+
+@pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine]:
+    """A prepared one."""
+    engine = engine_of(url)
+    await prepare_database(engine)
+    yield engine
+    await engine.dispose()
+
+
+def event(task: str = "mug-1", text: str = "A mug.", accepted: float = 5.0, product: str = "mug") -> Event:
+    body = Body(
+        submission=Submission(chain="shop", input={"product": product}),
+        digest="0" * 64,
+        outputs={"prompt": {"template": "mug", "version": 3}, "copy": {"text": text}},
+        trail=(
+            Hop(step="intake", service="intake", started=accepted, ended=accepted),
+            Hop(
+                step="copy",
+                service="infer",
+                started=6,
+                ended=7,
+                attempts=2,
+                usage=Usage(model="m", endpoint="e", calls=1, tokens_in=7, tokens_out=9),
+            ),
+        ),
+    )
+    return Event(tenant="acme", task=task, chain="shop", version=1, sequence=4, body=body, time=9.0)
+
+
+def row_of(event: Event) -> dict[str, Any]:
+    return {"product": event.input["product"], "text": event.body.outputs["copy"]["text"], "attributes": {"颜色": "蓝"}}
+
+
+async def opened(engine: AsyncEngine) -> WriteBack:
+    step = WriteBack(row=row_of)
+    await step.open(Tools(engine))  # type: ignore[arg-type]
+    return step
+
+
+async def rows(engine: AsyncEngine, table: Any) -> list[dict[str, Any]]:
+    async with engine.connect() as connection:
+        found = await connection.execute(select(table).order_by(*table.primary_key))
+        return [dict(row) for row in found.mappings()]
+
+
+async def test_a_task_replayed_leaves_one_row_and_both_logs(engine: AsyncEngine) -> None:
+    step = await opened(engine)
+    for attempt in (1, 1, 2):
+        outcome = await step.act(replace(event(), attempt=attempt), NoCell())
+        assert outcome == Forward({"product": "mug"})
+    await step.close()
+    [product] = await rows(engine, catalogue)
+    assert (product["text"], product["attributes"], product["task"]) == ("A mug.", {"颜色": "蓝"}, "mug-1")
+    [call] = await rows(engine, inference_log)
+    assert (call["model"], call["tokens_out"], call["attempts"], call["template"]) == ("m", 9, 2, "mug")
+    assert (call["template_version"], call["output"], call["messages"]) == ("3", "A mug.", None)
+    assert [hop["step"] for hop in await rows(engine, chain_log)] == ["intake", "copy", "catalogue"]
+
+
+async def test_a_replayed_older_task_does_not_overwrite_a_newer_one(engine: AsyncEngine) -> None:
+    step = await opened(engine)
+    older, newer = event("a", "old", 5.0), event("b", "new", 6.0)
+    for each in (older, newer, older):
+        assert isinstance(await step.act(each, NoCell()), Forward)
+    await step.close()
+    [product] = await rows(engine, catalogue)
+    assert product["text"] == "new"
+    assert {hop["task"] for hop in await rows(engine, chain_log)} == {"a", "b"}
+
+
+async def test_many_at_once_from_two_workers(engine: AsyncEngine, url: str) -> None:
+    other = engine_of(url)
+    steps = [await opened(engine), await opened(other)]
+    events = [event(f"t-{number}", f"text {number}", number, f"p-{number % 50}") for number in range(300)]
+    outcomes = await asyncio.gather(*(step.act(each, NoCell()) for each in events for step in steps))
+    assert all(isinstance(outcome, Forward) for outcome in outcomes)
+    for step in steps:
+        await step.close()
+    await other.dispose()
+    found = await rows(engine, catalogue)
+    assert {row["product"]: row["text"] for row in found} == {f"p-{n % 50}": f"text {n}" for n in range(250, 300)}
+    assert len(await rows(engine, inference_log)) == 300
+
+
+async def test_one_bad_row_fails_alone(engine: AsyncEngine) -> None:
+    def write(product: str, **wrong: Any) -> Write:
+        good = write_of(event(product=product), "catalogue", CatalogueRow(product=product, text="x"), "", (1.0, 2.0))
+        return Write({**good.catalogue, **wrong}, good.inference, good.chain)
+
+    writer = BatchWriter(CatalogueStore(engine).write, is_about_values)
+    results = await asyncio.gather(
+        writer.put(write("a")), writer.put(write("b", text=None)), writer.put(write("c")), return_exceptions=True
+    )
+    await writer.close()
+    assert [type(result) for result in results] == [type(None), IntegrityError, type(None)]
+    assert [row["product"] for row in await rows(engine, catalogue)] == ["a", "c"]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "x" * 200_001])
+async def test_a_row_that_cannot_be_stored_is_buried_and_the_next_one_passes(engine: AsyncEngine, text: str) -> None:
+    step = await opened(engine)
+    outcome = await step.act(event(text=text), NoCell())
+    assert isinstance(outcome, Bury)
+    assert outcome.failure.kind == "catalogue-row"
+    assert outcome.failure.message.startswith("text: ")
+    assert isinstance(await step.act(event(), NoCell()), Forward)
+    await step.close()
+
+
+async def test_odd_but_legal_text_comes_back_as_it_went_in(engine: AsyncEngine) -> None:
+    odd = "'; DROP TABLE catalogue; -- \u202e 👩‍👩‍👧 \U0010ffff \x7f %s :name \\"
+    step = await opened(engine)
+    assert isinstance(await step.act(event(text=odd), NoCell()), Forward)
+    await step.close()
+    assert [row["text"] for row in await rows(engine, catalogue)] == [odd]
+
+
+async def test_workers_that_start_at_once_prepare_one_schema(url: str) -> None:
+    script = (
+        "import asyncio, sys; from callstream.agents.delivery import *; "
+        "asyncio.run(prepare_database(make_engine(DeliveryOptions(database_url=sys.argv[1]))))"
+    )
+    command = (sys.executable, "-c", script, url)
+    workers = [await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE) for _ in range(4)]
+    for worker in workers:
+        _, errors = await worker.communicate()
+        assert worker.returncode == 0, errors.decode()[-2000:]
+    engine = engine_of(url)
+    async with engine.connect() as connection:
+        assert (await connection.execute(select(func.count()).select_from(catalogue))).scalar() == 0
+    await engine.dispose()
+
+
+async def test_the_migrations_make_the_schema_that_the_code_has(engine: AsyncEngine) -> None:
+    def differences(connection: Connection) -> list[Any]:
+        context = MigrationContext.configure(connection, opts={"version_table": "callstream_schema"})
+        return list(compare_metadata(context, metadata))
+
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(engine: AsyncEngine) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE callstream_schema SET version_num = '9999'"))
+    with pytest.raises(DatabaseUnusable, match="newer callstream"):
+        await prepare_database(engine)
+
+
+async def test_without_tables_the_task_is_tried_again(url: str) -> None:
+    engine = engine_of(url)
+    step = await opened(engine)
+    outcome = await step.act(event(), NoCell())
+    await step.close()
+    await engine.dispose()
+    assert isinstance(outcome, Retry)
+    assert outcome.failure.kind == "database"
+    assert "A mug." not in outcome.failure.message
+
+
+async def test_a_locked_sqlite_file_is_tried_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/catalogue.db"
+    engine, holder = engine_of(url, 0.2), engine_of(url)
+    await prepare_database(engine)
+    step = await opened(engine)
+    async with holder.connect() as connection:
+        await connection.execute(text("DELETE FROM catalogue"))
+        outcome = await step.act(event(), NoCell())
+        assert isinstance(outcome, Retry)
+        assert outcome.failure.kind == "database"
+        assert "locked" in outcome.failure.message
+    assert isinstance(await step.act(event(), NoCell()), Forward)
+    await step.close()
+    await engine.dispose()
+    await holder.dispose()
+
+
+async def test_sqlite_keeps_what_it_has_confirmed(tmp_path: Path) -> None:
+    engine = engine_of(f"sqlite:///{tmp_path}/catalogue.db")
+    async with engine.connect() as connection:
+        assert (await connection.execute(text("PRAGMA journal_mode"))).scalar() == "wal"
+        assert (await connection.execute(text("PRAGMA synchronous"))).scalar() == 2
+    await engine.dispose()
+
+
+@pytest.fixture
+def own_postgres(postgres: Postgres) -> Iterator[Postgres]:
+    """The server, running again when the test is over."""
+    yield postgres
+    if not postgres.running:
+        postgres.start()
+
+
+async def test_postgresql_that_goes_away_and_comes_back(own_postgres: Postgres) -> None:
+    engine = engine_of(own_postgres.create(f"test_{next(_numbers)}"))
+    await prepare_database(engine)
+    step = await opened(engine)
+    assert isinstance(await step.act(event("a"), NoCell()), Forward)
+    await asyncio.to_thread(own_postgres.stop)
+    outcomes = await asyncio.gather(*(step.act(event(f"b-{number}"), NoCell()) for number in range(20)))
+    assert {type(outcome) for outcome in outcomes} == {Retry}
+    with pytest.raises(DatabaseUnusable, match="cannot be used"):
+        await prepare_database(engine)
+    await asyncio.to_thread(own_postgres.start)
+    assert isinstance(await step.act(event("c"), NoCell()), Forward)
+    await step.close()
+    assert {row["task"] for row in await rows(engine, inference_log)} == {"a", "c"}
+    await engine.dispose()
+
+
+async def test_an_unreachable_server_is_named_without_its_password() -> None:
+    engine = engine_of("postgresql://u:hush@127.0.0.1:1/n", 2.0)
+    with pytest.raises(DatabaseUnusable) as refused:
+        await prepare_database(engine)
+    await engine.dispose()
+    assert "127.0.0.1:1" in str(refused.value)
+    assert "hush" not in str(refused.value)
