@@ -4,61 +4,67 @@
 innermost, behind every wait: it puts the started receipt on the log right before the request leaves. So a receipt
 says "started" only for a request that may really have been sent, and a worker that lost the task's partition while
 the call waited is stopped by its own row before it pays.
-
-Rows are read and saved without an await between: two calls of one task at once don't overwrite each other.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from callstream.agents.inference import receipts_state as receipts
-from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Reply
+from callstream.agents.inference import receipts_state as state
+from callstream.agents.inference.call import Call, CallFailed, Model, Reply
 from callstream.agents.inference.receipts_state import Receipt, State
+from callstream.agents.turns import Turns
+from callstream.streams.event import Json
 
 FROM_RECEIPT = "answered from the receipt, without a call"
 
+Change = Callable[[Json | None], Json | None]
 
-def remember() -> Layer:
-    """Answer from the receipt if there is an answer; else call, and keep the answer before it is given on."""
 
-    def layer(inner: Model) -> Model:
+class Receipts:
+    """The two layers, `remember` and `announce`. They take turns at a task's row: its calls may run side by side."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._turns = Turns()
+
+    def remember(self, inner: Model) -> Model:
+        """Answer from the receipt if there is an answer; else call, and keep the answer before it is given on."""
+
         async def answered(call: Call) -> Reply:
-            kept = receipts.receipt_of(call.cell.value, call.id)
-            known = receipts.reply_in(kept) if kept is not None else None
+            kept = state.receipt_of(call.cell.value, call.id)
+            known = state.reply_in(kept) if kept is not None else None
             if known is not None:
                 return replace(known, notes=(*known.notes, FROM_RECEIPT))
             try:
                 reply = await inner(call)
             except CallFailed:
-                failed = receipts.fail(call.cell.value, call.id)
-                if failed is not None:
-                    await call.cell.save(failed)
+                await self._change(call, lambda row: state.fail(row, call.id))
                 raise
-            row = call.cell.value
-            reply = _counted(reply, receipts.receipt_of(row, call.id))
-            await call.cell.save(receipts.answer(row, call.id, reply))
+            reply = _counted(reply, state.receipt_of(call.cell.value, call.id))
+            await self._change(call, lambda row: state.answer(row, call.id, reply))
             return reply
 
         return answered
 
-    return layer
+    def announce(self, inner: Model) -> Model:
+        """Put the started receipt on the log, then call. What this flight has announced is not announced again."""
 
-
-def announce(clock: Callable[[], float]) -> Layer:
-    """Put the started receipt on the log, then call. What this flight has announced is not announced again."""
-
-    def layer(inner: Model) -> Model:
         async def announced(call: Call) -> Reply:
-            started = Receipt(state=State.STARTED, started=clock(), flight=call.flight, endpoint=call.endpoint or "")
-            before = call.cell.value
-            after = receipts.start(before, call.id, started)
-            if after != before:
-                await call.cell.save(after)
+            started = Receipt(
+                state=State.STARTED, started=self._clock(), flight=call.flight, endpoint=call.endpoint or ""
+            )
+            await self._change(call, lambda row: state.start(row, call.id, started))
             return await inner(call)
 
         return announced
 
-    return layer
+    async def _change(self, call: Call, change: Change) -> None:
+        """Save what becomes of the row, if anything."""
+        async with self._turns.turn(f"{call.tenant}:{call.task}".encode()):
+            before = call.cell.value
+            after = change(before)
+            if after is not None and after != before:
+                await call.cell.save(after)
 
 
 def _counted(reply: Reply, receipt: Receipt | None) -> Reply:

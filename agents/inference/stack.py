@@ -28,7 +28,7 @@ from callstream.agents.inference.client import Client
 from callstream.agents.inference.concurrency import concurrency
 from callstream.agents.inference.metrics import metrics
 from callstream.agents.inference.options import InferenceOptions
-from callstream.agents.inference.receipt import announce, remember
+from callstream.agents.inference.receipt import Receipts
 from callstream.agents.inference.retry import Sources, retry
 from callstream.agents.inference.singleflight import Flights, FlightsSnapshot
 from callstream.agents.inference.timeout import timeout
@@ -82,15 +82,16 @@ def build_model(
     """
     sources = sources or real_sources()
     flights = Flights(options.flights, run=uuid.uuid4().hex[:12])
+    receipts = Receipts(sources.clock)
     client = Client(options, sources.clock)
     layers: tuple[Layer, ...] = (
-        remember(),
+        receipts.remember,
         flights,
         timeout(sources.clock),
         retry(options.retry, sources),
         choose(options.pools),
         concurrency(options.endpoints().values()),
-        announce(sources.clock),
+        receipts.announce,
         trace(spans),
         metrics(registry or CollectorRegistry()),
     )

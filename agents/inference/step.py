@@ -40,11 +40,12 @@ def outcome_of(failure: CallFailed, step: str) -> Outcome:
 
 
 def prompted(event: Event) -> Json:
-    """The default `request`: the messages that an earlier step named `prompt` has written. Raises NoPrompt."""
-    messages = event.body.outputs.get("prompt", {}).get("messages")
+    """The default `request`: `messages` and `parameters` from the output of a step named `prompt`. Raises NoPrompt."""
+    prompt = event.body.outputs.get("prompt", {})
+    messages, parameters = prompt.get("messages"), prompt.get("parameters")
     if not isinstance(messages, list) or not messages:
         raise NoPrompt('outputs["prompt"]["messages"] is missing or empty: a step named "prompt" has to write it')
-    return {"messages": messages}
+    return {**(parameters if isinstance(parameters, dict) else {}), "messages": messages}
 
 
 @dataclass(eq=False, kw_only=True)
@@ -52,10 +53,10 @@ class Infer(Step):
     """Ask a model of a pool, and keep its answer as the step's output.
 
     `request` makes the body of an OpenAI chat completion from the event, without `model` (the pool's endpoints know
-    theirs); by default the messages come from the output of a step named `prompt`. `params` joins every request
-    (`{"temperature": 0.4, "max_tokens": 300}`); what `request` sets wins. `parse` makes the output from the text and
-    the event; by default the output is `{"text": …, "finish_reason": …}`. A `parse` that raises UnusableReply has the
-    model asked again, `asks` times in all.
+    theirs); by default `messages` and `parameters` come from the output of a step named `prompt`. `params` joins
+    every request (`{"temperature": 0.4, "max_tokens": 300}`); what `request` sets wins. `parse` makes the output from
+    the text and the event; by default the output is `{"text": …, "finish_reason": …}`. A `parse` that raises
+    UnusableReply has the model asked again, `asks` times in all.
 
         Infer(name="copy", pool="copywriter", params={"temperature": 0.4})
 

@@ -1,10 +1,12 @@
+import asyncio
+
 import pytest
 
 from callstream.agents.inference.call import Call, CallFailed, Model, Reply
 from callstream.agents.inference.fakes import ScriptedModel, a_call
-from callstream.agents.inference.receipt import FROM_RECEIPT, announce, remember
+from callstream.agents.inference.receipt import FROM_RECEIPT, Receipts
 from callstream.agents.inference.receipts_state import CALLS
-from callstream.streams.event import Usage
+from callstream.streams.event import Json, Usage
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.ownership import LostOwnership
 
@@ -12,7 +14,8 @@ REPLY = Reply("A mug.", "stop", Usage(model="writer", calls=1, tokens_in=12, tok
 
 
 def receipted(innermost: Model) -> Model:
-    return remember()(announce(lambda: 10.0)(innermost))
+    receipts = Receipts(lambda: 10.0)
+    return receipts.remember(receipts.announce(innermost))
 
 
 async def test_the_start_is_on_the_log_before_the_request_and_the_answer_after() -> None:
@@ -65,7 +68,7 @@ async def test_a_failed_call_that_is_tried_again_is_not_repeated() -> None:
 
 async def test_a_flight_announces_itself_once() -> None:
     cell = MemoryCell()
-    model = announce(lambda: 10.0)(ScriptedModel([REPLY]))
+    model = Receipts(lambda: 10.0).announce(ScriptedModel([REPLY]))
 
     await model(a_call(cell=cell, flight="run-a.1", attempt=1))
     await model(a_call(cell=cell, flight="run-a.1", attempt=2))
@@ -93,3 +96,22 @@ async def test_calls_of_one_task_keep_their_own_receipts() -> None:
     assert cell.value is not None
     assert list(cell.value[CALLS]) == ["one", "two"]
     assert cell.value["mine"] == 1
+
+
+class SlowCell(MemoryCell):
+    """Shows a row only when the log has it."""
+
+    async def save(self, value: Json) -> None:
+        await asyncio.sleep(0)
+        await super().save(value)
+
+
+async def test_calls_of_one_task_side_by_side_lose_no_receipt() -> None:
+    cell = SlowCell()
+    model = receipted(ScriptedModel([REPLY]))
+
+    await asyncio.gather(*(model(a_call(cell=cell, id=str(number))) for number in range(5)))
+
+    assert cell.value is not None
+    assert sorted(cell.value[CALLS]) == ["0", "1", "2", "3", "4"]
+    assert all(receipt["state"] == "answered" for receipt in cell.value[CALLS].values())

@@ -71,6 +71,15 @@ async def test_a_passing_failure_is_an_attempt_and_a_lasting_one_the_end() -> No
     assert never.failure.kind == "refused"
 
 
+async def test_parameters_of_the_prompt_win_over_those_of_the_step() -> None:
+    model = ScriptedModel([REPLY])
+    prompt = {"messages": MESSAGES, "parameters": {"temperature": 0.9}}
+
+    await act(Infer(name="copy", pool="p", params={"temperature": 0.4, "top_p": 0.5}), model, event({"prompt": prompt}))
+
+    assert model.calls[0].request == {"temperature": 0.9, "top_p": 0.5, "messages": MESSAGES}
+
+
 @pytest.mark.parametrize("outputs", [{}, {"prompt": {}}, {"prompt": {"messages": []}}, {"prompt": {"messages": "hi"}}])
 async def test_a_task_without_a_prompt_is_buried_with_the_reason(outputs: dict[str, Json]) -> None:
     outcome = await act(Infer(name="copy", pool="copywriter"), ScriptedModel([REPLY]), event(outputs))
