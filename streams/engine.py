@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -87,7 +87,8 @@ class ServiceApp(faust.App):
     """The Faust app of one service.
 
     Callbacks: `opening` are awaited before the first event, `revoked` called the moment the group takes the partitions
-    back, `draining` awaited at a stop with the seconds that what runs may take, `closing` after that.
+    back, `draining` awaited at a stop with the seconds that what runs may take, `closing` after that;
+    `background` runs meanwhile.
     """
 
     def __init__(self, service: str, options: EngineOptions, layout: "Layout", **faust_options: Any) -> None:
@@ -101,6 +102,7 @@ class ServiceApp(faust.App):
         self.draining: list[Callable[[float], Awaitable[object]]] = []
         self.opening: list[Callable[[], Awaitable[object]]] = []
         self.closing: list[Callable[[], Awaitable[object]]] = []
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.progress: Callable[[], int] = lambda: 0
         self.failure: BaseException | None = None
         super().__init__(
@@ -140,6 +142,8 @@ class ServiceApp(faust.App):
         await super().on_start()
         self.add_future(self._beat())
         self.add_future(self._watch())
+        for background in self.background:
+            self.add_future(background())
 
     async def on_stop(self) -> None:
         """Finish what runs and commit it before Faust takes the consumer away."""

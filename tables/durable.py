@@ -75,6 +75,15 @@ class DurableTable(faust.Table[bytes, bytes]):
         """Partitions whose rows this worker holds."""
         return sorted(self.app.ownership.owned)
 
+    def size(self, partition: int) -> tuple[int, int, int | None]:
+        """About how many rows a partition has, its bytes on disk and in memory, the last changelog offset applied."""
+        database = self._database(partition)
+        keys = int(database.property_value("rocksdb.estimate-num-keys") or 0)
+        disk = int(database.property_value("rocksdb.live-sst-files-size") or 0)
+        memory = int(database.property_value("rocksdb.cur-size-all-mem-tables") or 0)
+        raw = database.get(OFFSET_KEY)
+        return max(0, keys - 1), disk + memory, None if raw is None else int(raw)
+
     def _database(self, partition: int) -> Any:
         return cast(Store, self.data)._db_for_partition(partition)
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ddsketch import DDSketch
-from ddsketch.pb import ddsketch_pb2
-from ddsketch.pb import proto
+from ddsketch.pb import ddsketch_pb2, proto
 
 from callstream.streams.event import Hop, Json
 

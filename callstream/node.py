@@ -1,0 +1,178 @@
+"""Builds the services of one process and joins them: the composition root, which alone knows all parts."""
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from prometheus_client import REGISTRY
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from callstream.agents.actor import Actor
+from callstream.agents.delivery import make_engine, prepare_database
+from callstream.agents.hosting import AppPorts, host
+from callstream.agents.inference.stack import ModelStack, build_model
+from callstream.agents.intake import Intake
+from callstream.agents.notification import Notifier
+from callstream.agents.ports import Role
+from callstream.agents.recorder import Recorder
+from callstream.agents.review import ReviewDesk
+from callstream.agents.roles import ActRole
+from callstream.agents.steps import StepRole
+from callstream.agents.tools import Tools
+from callstream.settings import Settings
+from callstream.streams import topics
+from callstream.streams.blobs import BlobStore
+from callstream.streams.chain import Chains
+from callstream.streams.engine import Layout, ServiceApp
+from callstream.streams.event import Json
+from callstream.streams.topics import topic_of
+from callstream.streams.tracing import Tracing
+from callstream.tables.durable import DurableTable, store_options
+from callstream.tables.journal import Journal
+from callstream.tables.profiles import Profiles
+from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, window_over
+from callstream.web.app import build_web
+from callstream.web.live import LivePort
+from callstream.web.serve import WebServer
+
+log = logging.getLogger("callstream.node")
+
+GATEWAY, INTAKE, REVIEW, NOTIFY, PREPARE = "gateway", "intake", "review", "notify", "prepare"
+MAX_CHANGE_BYTES = 9 * 1024 * 1024
+HOUR = 3_600.0
+GATEWAY_FACTOR = 16
+"""The gateway folds what every other service sends, many events in one write: it takes so many times more at once."""
+
+
+class UnknownService(ValueError):
+    """No such service; the message says which there are."""
+
+
+def services_of(chains: Chains) -> tuple[str, ...]:
+    """Every service that these chains need, in the order of a task's way."""
+    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), REVIEW, NOTIFY)))
+
+
+class Node:
+    """The services that run in this process, as Faust apps: `main` starts and stops the others with itself."""
+
+    def __init__(self, settings: Settings, chains: Chains, bootstrap: str, services: Sequence[str] = ()) -> None:
+        known = services_of(chains)
+        if unknown := [name for name in services if name not in known]:
+            raise UnknownService(f"no service is called {unknown[0]!r}; there are: {', '.join(known)}")
+        self.settings = settings
+        self.chains = chains
+        self.bootstrap = bootstrap
+        self.tracing = Tracing(settings.tracing)
+        self.blobs = BlobStore(settings.blobs)
+        self.actors: dict[str, Actor] = {}
+        self._layout = Layout(
+            bootstrap=bootstrap,
+            folder=settings.data_folder / "tables",
+            partitions=settings.partitions,
+            replicas=settings.replicas,
+        )
+        self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
+        self._database: AsyncEngine = make_engine(settings.delivery)
+        self._workers = ProcessPoolExecutor(settings.worker_processes, mp_context=get_context("spawn"))
+        self.apps = {name: self._build(name) for name in known if not services or name in services}
+        self.main, *others = self.apps.values()
+        for app in others:
+            self.main.service(app)
+        self.main.closing.append(self._close)
+
+    def _build(self, service: str) -> ServiceApp:
+        options = self.settings.engine
+        if service == GATEWAY:
+            options = options.model_copy(
+                update={
+                    "concurrency": options.concurrency * GATEWAY_FACTOR,
+                    "max_unfinished": options.max_unfinished * GATEWAY_FACTOR,
+                }
+            )
+        app = ServiceApp(service, options, self._layout, Table=DurableTable, canonical_url=self._url())
+        match service:
+            case "gateway":
+                self._build_gateway(app)
+            case "intake":
+                seen = self._table(app, "seen", older_than("at", self.settings.seen_hours * HOUR))
+                self._host(app, Intake(self.chains, time.time), seen, topics.INTAKE)
+            case "review":
+                reviews = self._table(app, "reviews", older_than("decided", self.settings.finished_hours * HOUR))
+                role = ActRole(service, ReviewDesk().act, stateful=True)
+                self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+            case "notify":
+                notifier = Notifier(self.settings.notify)
+                app.opening.append(notifier.open)
+                app.closing.append(notifier.close)
+                self._host(app, ActRole(service, notifier.act, False, notifier.policy), None, topics.FINISHED)
+            case _:
+                self._build_steps(app, service)
+        return app
+
+    def _build_steps(self, app: ServiceApp, service: str) -> None:
+        remembers = any(step.remembers for step in self.chains.steps_of(service))
+        table = self._table(app, "receipts", older_than("at", self.settings.seen_hours * HOUR)) if remembers else None
+        role = StepRole(service, self.chains, remembers)
+        profiles = Profiles(app, store_options()) if service == PREPARE else None
+        tools = Tools(
+            model=self._model,
+            blobs=self.blobs,
+            database=self._database,
+            workers=self._workers,
+            profile=profiles.get if profiles is not None else _no_profile,
+        )
+
+        async def opening() -> None:
+            if service == "deliver":
+                await prepare_database(self._database)
+            await role.open(tools)
+
+        app.opening.append(opening)
+        app.closing.append(role.close)
+        self._host(app, role, table, service)
+
+    def _build_gateway(self, app: ServiceApp) -> None:
+        rows = self._table(app, "tasks", ended_before(self.settings.finished_hours * HOUR))
+        latencies = self._table(app, "latency", window_over)
+        port = LivePort(app, rows, latencies, self.blobs, self.tracing)
+        journal = Journal(rows, latencies, self.chains, time.time, port.changed)
+        port.journal = journal
+        app.revoked.append(journal.forget)
+        read = (topics.INTAKE, *self.chains.services(), topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
+        self._host(app, Recorder(journal), rows, *read)
+        server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY), self.settings.web)
+        app.opening.append(server.start)
+        app.closing.append(server.stop)
+
+    def _table(self, app: ServiceApp, name: str, expired: Expired) -> DurableTable:
+        table: DurableTable = app.Table(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            partitions=app.partitions,
+            options=store_options(),
+            extra_topic_configs={"max.message.bytes": MAX_CHANGE_BYTES},
+        )
+        app.background.append(Sweeper(table, expired, time.time).run)
+        return table
+
+    def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:
+        ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service))
+        self.actors[role.service] = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+
+    def _url(self) -> str:
+        web = self.settings.web
+        return web.public_url or f"http://{web.host}:{web.port}"
+
+    async def _close(self) -> None:
+        await self._model.close()
+        await self._database.dispose()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self.tracing.close()
+
+
+def _no_profile(_tenant: str, _user: str) -> Json | None:
+    return None

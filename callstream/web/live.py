@@ -1,0 +1,254 @@
+"""The real port: the gateway's tables, the log and the blob store behind the web."""
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+
+from callstream.agents.review import Verdict, refusal, verdict_event
+from callstream.streams import topics
+from callstream.streams.blobs import BlobError, BlobStore, check_in
+from callstream.streams.engine import ServiceApp
+from callstream.streams.event import Body, Event, Json, Priority, Submission
+from callstream.streams.keys import partition_of, task_key
+from callstream.streams.topics import topic_of
+from callstream.streams.tracing import Tracing
+from callstream.streams.wire import LogUnavailable, Record, encode
+from callstream.tables.durable import DurableTable
+from callstream.tables.journal import Journal
+from callstream.tables.latency import Window, WindowKey, merged
+from callstream.web.hub import Hub, Update
+from callstream.web.port import (
+    Health,
+    LatencyWindow,
+    NotHeld,
+    Page,
+    PageRequest,
+    PartitionInfo,
+    Row,
+    TableInfo,
+    Unavailable,
+    UnknownTable,
+    VerdictRefused,
+)
+from callstream.web.port import Window as WindowName
+
+WINDOW_SECONDS = {"1m": 60, "10m": 600, "1h": 3_600}
+MOST_SCANNED = 20_000
+
+
+class LivePort:
+    """What the web asks of one gateway. `journal` is set by whoever builds both."""
+
+    journal: Journal
+
+    def __init__(
+        self, app: ServiceApp, tasks: DurableTable, latency: DurableTable, blobs: BlobStore, tracing: Tracing
+    ) -> None:
+        self._app = app
+        self._tasks = tasks
+        self._latency = latency
+        self._blobs = blobs
+        self._tracing = tracing
+        self._hub = Hub(epoch=secrets.token_hex(4))
+        self.others: dict[str, tuple[DurableTable, str]] = {}
+
+    @property
+    def updates(self) -> Hub:
+        """Where each change of a row is published."""
+        return self._hub
+
+    def changed(self, row: Json) -> None:
+        """A row is on the log: tell whoever listens."""
+        self._hub.publish(Update(row["tenant"], row["id"], row["chain"], row["state"], row["sequence"], public(row)))
+
+    def begin_trace(self, incoming: str | None) -> str | None:
+        """The traceparent of the span that a submission begins."""
+        with self._tracing.span("submit", incoming) as span:
+            return span.traceparent
+
+    def owner(self, key: bytes) -> str | None:
+        """Base URL of the gateway that owns a key, None if it is this one or nobody can tell."""
+        if partition_of(key, self._app.partitions) in self._app.ownership.owned:
+            return None
+        try:
+            url = str(self._app.router.key_store(self._tasks.name, key)).rstrip("/")
+        except KeyError:
+            return None
+        return None if url == str(self._app.conf.canonical_url).rstrip("/") else url
+
+    def peers(self) -> tuple[str, ...]:
+        """Base URLs of all other gateways."""
+        me = str(self._app.conf.canonical_url).rstrip("/")
+        return tuple(url for url in map(_base, self._app.router.table_metadata(self._tasks.name)) if url != me)
+
+    async def submit(self, event: Event) -> None:
+        """Hand a new task to intake; returns once the log has it. Raises Unavailable."""
+        await self._produce(encode(event, topic_of(topics.INTAKE)))
+
+    async def task(self, tenant: str, task: str) -> Json | None:
+        """The row of a task that this gateway owns. Raises Unavailable."""
+        row = self._row(tenant, task)
+        return public(row) if row is not None else None
+
+    async def held(self, tenant: str, after: str | None, limit: int) -> list[Json]:
+        """Rows of held tasks of a tenant on this gateway, in the order of their ids."""
+        prefix = task_key(tenant, "")
+        found = []
+        for partition in sorted(self._owned()):
+            for key, value in self._scan(self._tasks, partition, prefix):
+                row = json.loads(value)
+                if row["state"] == "held" and key > prefix + (after or "").encode():
+                    found.append(public(row) | {"outputs": row.get("outputs")})
+        return sorted(found, key=lambda row: str(row["id"]))[:limit]
+
+    async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
+        """Hand a verdict to review; returns once the log has it. Raises Unavailable, NotHeld, VerdictRefused."""
+        row = self._row(tenant, task)
+        if row is None or row["state"] != "held":
+            raise NotHeld(f"its state is {row['state']}" if row else "no such task is known")
+        held = _held_event(row)
+        if wrong := refusal(held, verdict):
+            raise VerdictRefused(wrong)
+        event = verdict_event(held, verdict, time.time())
+        await self._produce(encode(event, topic_of(topics.VERDICTS)))
+
+    async def put_blob(self, data: bytes) -> str:
+        """Keep bytes for a later submission and give their reference. Raises Unavailable."""
+        try:
+            return await self._blobs.put(data)
+        except BlobError as error:
+            raise Unavailable(str(error)) from None
+
+    def health(self) -> Health:
+        """Live while the app has not failed; ready when it owns partitions and their rows are recovered."""
+        reasons = []
+        if self._app.failure is not None:
+            return Health(False, False, (f"{type(self._app.failure).__name__}: {self._app.failure}",))
+        if not self._app.ownership.owned:
+            reasons.append("the group has given this gateway no partitions yet")
+        if self._app.rebalancing:
+            reasons.append("the group is sharing out its partitions")
+        elif self._app.in_recovery:
+            reasons.append("tables are being recovered from their changelogs")
+        return Health(True, not reasons, tuple(reasons))
+
+    async def tables(self) -> tuple[TableInfo, ...]:
+        """Every table of this process, with the partitions that it has."""
+        return tuple(_info(table, service) for table, service in self._all().values())
+
+    async def rows(self, table: str, request: PageRequest) -> Page:
+        """One page of rows. Raises UnknownTable."""
+        source = self._open(table, request.partition)
+        rows: list[Row] = []
+        start = max(request.after or b"", request.prefix)
+        include_start = request.after is None or request.prefix > request.after
+        if include_start and request.prefix and (raw := source.read(request.partition, request.prefix)) is not None:
+            rows.append(Row(request.prefix, json.loads(raw)))
+        for key, value in source.scan(request.partition, start, request.limit + 1):
+            if not key.startswith(request.prefix):
+                break
+            rows.append(Row(key, json.loads(value)))
+        return Page(tuple(rows[: request.limit]), len(rows) > request.limit)
+
+    async def row(self, table: str, partition: int, key: bytes) -> Json | None:
+        """One row. Raises UnknownTable."""
+        raw = self._open(table, partition).read(partition, key)
+        return None if raw is None else dict(json.loads(raw))
+
+    async def latency(self, window: WindowName) -> list[LatencyWindow]:
+        """Every window of that size still kept."""
+        size = WINDOW_SECONDS[window]
+        prefix = f"{size:05d}|".encode()
+        rows = (
+            (key, json.loads(value))
+            for partition in sorted(self._owned())
+            for key, value in self._scan(self._latency, partition, prefix)
+        )
+        now = time.time()
+        return [_latency(key, one, now) for key, one in merged(rows).items()]
+
+    async def _produce(self, record: Record) -> None:
+        try:
+            await self._app.produce(await check_in(record, self._blobs))
+        except (LogUnavailable, BlobError) as error:
+            raise Unavailable(str(error)) from None
+
+    def _row(self, tenant: str, task: str) -> Json | None:
+        key = task_key(tenant, task)
+        partition = partition_of(key, self._app.partitions)
+        if partition not in self._owned():
+            raise Unavailable("this gateway does not own the task's partition; the group is sharing out partitions")
+        return self.journal.row(partition, key)
+
+    def _owned(self) -> frozenset[int]:
+        if self._app.rebalancing or self._app.in_recovery or not self._app.ownership.owned:
+            raise Unavailable("; ".join(self.health().reasons) or "the gateway is starting")
+        return self._app.ownership.owned
+
+    def _scan(self, table: DurableTable, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every row with a prefix, at most `MOST_SCANNED`."""
+        for key, value in table.scan(partition, prefix, MOST_SCANNED):
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def _open(self, name: str, partition: int) -> DurableTable:
+        known = self._all()
+        if name not in known or partition not in known[name][0].open_partitions():
+            raise UnknownTable(f"no partition {partition} of a table {name!r} is here")
+        return known[name][0]
+
+    def _all(self) -> dict[str, tuple[DurableTable, str]]:
+        own = {"tasks": (self._tasks, "gateway"), "latency": (self._latency, "gateway")}
+        return {**own, **self.others}
+
+
+def public(row: Json) -> Json:
+    """A task's row as clients see it."""
+    return {name: value for name, value in row.items() if name not in ("sequence", "outputs", "traceparent")}
+
+
+def _held_event(row: Json) -> Event:
+    """As much of the held event as a verdict needs: which task, which hold."""
+    submission = Submission(chain=row["chain"], input={})
+    body = Body(submission=submission, digest=row["digest"], outputs=row.get("outputs") or {})
+    return Event(
+        tenant=row["tenant"],
+        task=row["id"],
+        chain=row["chain"],
+        version=row["version"],
+        sequence=row["sequence"],
+        body=body,
+        priority=Priority(row["priority"]),
+        traceparent=row["traceparent"],
+    )
+
+
+def _info(table: DurableTable, service: str) -> TableInfo:
+    parts = []
+    for partition in table.open_partitions():
+        keys, size, offset = table.size(partition)
+        parts.append(PartitionInfo(partition, keys, size, offset))
+    return TableInfo(str(table.name), service, tuple(parts), table.help)
+
+
+def _latency(key: WindowKey, window: Window, now: float) -> LatencyWindow:
+    lasted = min(float(key.size), max(now - key.start, 1.0))
+    return LatencyWindow(
+        step=key.step,
+        model=key.model,
+        start=float(key.start),
+        size_seconds=float(key.size),
+        count=window.count,
+        errors=window.errors,
+        p50=window.quantile(0.5),
+        p95=window.quantile(0.95),
+        p99=window.quantile(0.99),
+        rate=window.count / lasted,
+    )
+
+
+def _base(url: object) -> str:
+    text = str(url)
+    return (text if "://" in text else f"http://{text}").rstrip("/")

@@ -1,0 +1,36 @@
+"""The gateway's HTTP server: started before the first event, stopped after the last."""
+
+import logging
+
+from aiohttp import web
+
+from callstream.web.options import WebOptions
+
+log = logging.getLogger("callstream.web")
+
+
+class CannotListen(Exception):
+    """The address is taken or not allowed; the message says which setting to change."""
+
+
+class WebServer:
+    """Serves one application at the address of its options."""
+
+    def __init__(self, application: web.Application, options: WebOptions) -> None:
+        self._options = options
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=3.0)
+
+    async def start(self) -> None:
+        """Listen. Raises CannotListen."""
+        await self._runner.setup()
+        options = self._options
+        try:
+            await web.TCPSite(self._runner, options.host, options.port).start()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CannotListen(f"cannot listen on {options.host}:{options.port}: {reason}; set web.port") from None
+        log.info("listening on http://%s:%d", options.host, options.port)
+
+    async def stop(self) -> None:
+        """Close every connection."""
+        await self._runner.cleanup()

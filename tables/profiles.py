@@ -1,0 +1,59 @@
+"""What is known about users: a global table, so that every worker that prepares tasks has all of it.
+
+The topic `callstream.profiles` is the table's own changelog: whoever puts a profile there, keyed by tenant and user,
+has changed the table everywhere; a tombstone erases it.
+"""
+
+import logging
+
+import faust
+
+from callstream.streams import strict_json
+from callstream.streams.engine import ServiceApp
+from callstream.streams.event import Json
+from callstream.streams.keys import task_key
+from callstream.streams.topics import PROFILES, topic_of
+
+log = logging.getLogger("callstream.profiles")
+
+MAX_PROFILE_BYTES = 64 * 1024
+
+
+def profile_key(tenant: str, user: str) -> bytes:
+    """Key of a user's profile: made as a task's key is."""
+    return task_key(tenant, user)
+
+
+class Profiles:
+    """Look-ups in the global table of one app."""
+
+    def __init__(self, app: ServiceApp, options: dict[str, object]) -> None:
+        self._table: faust.GlobalTable[bytes, bytes] = app.GlobalTable(
+            PROFILES,
+            key_type=bytes,
+            value_type=bytes,
+            partitions=app.partitions,
+            options=options,
+            changelog_topic=app.topic(
+                topic_of(PROFILES),
+                key_type=bytes,
+                value_type=bytes,
+                key_serializer="raw",
+                value_serializer="raw",
+                partitions=app.partitions,
+                compacting=True,
+                internal=True,
+            ),
+        )
+
+    def get(self, tenant: str, user: str) -> Json | None:
+        """A user's profile, or None; one that is no JSON object is logged and taken for none."""
+        raw = self._table.get(profile_key(tenant, user))
+        if raw is None:
+            return None
+        try:
+            profile = strict_json.loads(raw, MAX_PROFILE_BYTES)
+        except strict_json.BadJson as error:
+            log.warning("the profile of a user of %s is unreadable: %s", tenant, error)
+            return None
+        return profile if isinstance(profile, dict) else None
