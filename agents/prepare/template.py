@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator
@@ -42,7 +42,7 @@ OURS = frozenset({"messages", "model", "stream", "n"})
 
 _FRONT = re.compile(r"\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*\n", re.DOTALL | re.MULTILINE)
 _SECTION = re.compile(r"^\[(system|user|assistant)\][ \t]*\n", re.MULTILINE)
-_USES_PRODUCT = re.compile(r"\{\{-?\s*product\s*-?\}\}")
+_USES_PRODUCT = re.compile(r"^\{\{ *product *\}\}$", re.MULTILINE)
 
 
 class BadTemplate(ValueError):
@@ -161,8 +161,11 @@ def parse(name: str, source: str) -> Prompt:
     if not roles or roles[-1] != "user":
         raise BadTemplate(f"{name}: the last section must be [user]")
     if not _USES_PRODUCT.search(bodies[-1]):
-        raise BadTemplate(f"{name}: the last [user] section must hold {{{{ {REQUIRED} }}}}, the product's data")
-    return Prompt(name, header, tuple(_section(name, role, body) for role, body in zip(roles, bodies, strict=True)))
+        raise BadTemplate(f"{name}: the last [user] section must hold {{{{ {REQUIRED} }}}} on a line of its own")
+    sections = tuple(_section(name, role, body) for role, body in zip(roles, bodies, strict=True))
+    if any(REQUIRED in meta.find_undeclared_variables(_ENVIRONMENT.parse(body)) for body in bodies[:-1]):
+        raise BadTemplate(f"{name}: only the last [user] section may use {REQUIRED}: its text is not to be obeyed")
+    return Prompt(name, header, sections)
 
 
 def _section(name: str, role: Any, body: str) -> Section:
@@ -182,6 +185,4 @@ def _read(file: Path) -> Prompt:
         raise BadTemplate(f"{file}: {error}") from None
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    undefined=StrictUndefined, autoescape=False, trim_blocks=True, lstrip_blocks=True
-)
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)

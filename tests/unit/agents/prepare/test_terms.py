@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,4 +72,4 @@ def test_a_word_without_letters_is_refused() -> None:
 def test_any_text_is_searched_and_matches_do_not_overlap(text: str) -> None:
     for terms in (KINDS, BRANDS):
         found = terms.find(text)
-        assert all(one.end <= other.start for one, other in zip(found, found[1:], strict=False))
+        assert all(one.end <= other.start for one, other in pairwise(found))

@@ -6,7 +6,10 @@ from hypothesis import strategies as st
 
 from callstream.agents.prepare.text import clip, collapse, fold, plain, without_invisible
 
-TRICKY = "\u200b\u200c\u200d\u2060\ufeff\u202e\u0301\u0300\ufe0f\u20e3👩💻ﾞｶ㍻，！ＡＢ１ﬁ²½①\u1100\u1161\u3164\r\n\t\x00\x85\u2028\ud800 A中"
+TRICKY = (
+    "\u200b\u200c\u200d\u2060\ufeff\u202e\u0301\u0300\ufe0f\u20e3"
+    "👩💻ﾞｶ㍻，！ＡＢ１ﬁ²½①\u1100\u1161\u3164\r\n\t\x00\x85\u2028\ud800 A中"
+)
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from(TRICKY)), max_size=60)
 
 
