@@ -6,7 +6,9 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from callstream.agents.delivery import DeliveryOptions
 from callstream.agents.inference.options import InferenceOptions
+from callstream.agents.notification import NotifyOptions
 from callstream.settings.errors import SettingsError
 from callstream.settings.explain import Setting, problems, settings_in_force
 from callstream.settings.gather import Gathered, gather, here
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
     )
     data_folder: Path = Field(default=Path(".callstream"), description="where tables, blobs and the broker keep data")
     chains: tuple[str, ...] = Field(
-        default=(), max_length=100, description="folders that hold chains, or modules that define some"
+        default=(), max_length=100, description="chains to serve: path/to/file.py:name or package.module:name"
     )
     partitions: int = Field(default=8, ge=1, le=1000, description="partitions of every topic; fixed once they exist")
     replicas: int = Field(default=1, ge=1, le=10, description="copies of every topic that the broker keeps")
@@ -50,10 +52,14 @@ class Settings(BaseSettings):
     seen_hours: Hours = Field(default=24, description="how long a repeated submission is recognised")
     finished_hours: Hours = Field(default=24 * 7, description="how long the status of an ended task can be asked for")
 
+    worker_processes: int = Field(default=1, ge=1, le=64, description="processes of a worker for CPU-heavy steps")
+
     embedded: BrokerOptions = Field(default_factory=BrokerOptions, description="the embedded broker")
     engine: EngineOptions = Field(default_factory=EngineOptions, description="how services take events")
     web: WebOptions = Field(default_factory=WebOptions, description="the HTTP side")
     inference: InferenceOptions = Field(default_factory=InferenceOptions, description="models and their limits")
+    delivery: DeliveryOptions = Field(default_factory=DeliveryOptions, description="the catalogue's database")
+    notify: NotifyOptions = Field(default_factory=NotifyOptions, description="callbacks to callers")
     blobs: BlobOptions = Field(default_factory=BlobOptions, description="bytes too large for an event")
     tracing: TracingOptions = Field(default_factory=TracingOptions, description="traces to Jaeger")
     logs: LogOptions = Field(default_factory=LogOptions, description="log lines")
@@ -69,12 +75,11 @@ class Settings(BaseSettings):
     @classmethod
     def _inside_the_data_folder(cls, values: dict[str, Any]) -> dict[str, Any]:
         """What is kept on disk follows `data_folder` unless it has a place of its own."""
-        folder = values.get("data_folder")
-        if folder is None:
-            return values
+        folder = values.get("data_folder", ".callstream")
         inside: dict[str, dict[str, object]] = {
             "embedded": {"folder": Path(str(folder)) / "kafka"},
             "blobs": {"url": f"file://{folder}/blobs"},
+            "delivery": {"database_url": f"sqlite:///{folder}/catalogue.db"},
         }
         for section, defaults in inside.items():
             given = values.get(section, {})
