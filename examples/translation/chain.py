@@ -22,10 +22,12 @@ class Translate(Step):
     """Asks a model for the copy in each of some languages. Output: `{"texts": {"de": …, "fr": …}}`.
 
     It names a service of its own, so it has its own topic, consumer group and table: `callstream worker translate` runs
-    it alone. Each call has an id that does not depend on the attempt, so a translation that is paid for is kept.
+    it alone. `remembers` asks for a table: there each call leaves a receipt, under an id that does not depend on the
+    attempt, so that a translation that is paid for is not paid again.
     """
 
     service: ClassVar[str] = "translate"
+    remembers: ClassVar[bool] = True
 
     def __init__(self, to: Sequence[str], name: str = "translate", pool: str = "copywriter") -> None:
         if unknown := [code for code in to if code not in LANGUAGES]:

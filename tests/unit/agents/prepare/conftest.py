@@ -9,15 +9,7 @@ from callstream.agents.inference.call import Call, Reply
 from callstream.agents.tools import Tools
 from callstream.streams.blobs import BlobOptions, BlobStore
 from callstream.streams.event import Body, Event, Json, Submission
-
-
-class Forgetful:
-    """A cell that keeps nothing."""
-
-    value: Json | None = None
-
-    async def save(self, value: Json) -> None:
-        pass
+from callstream.streams.fakes import MemoryCell
 
 
 async def echo(call: Call) -> Reply:
@@ -25,8 +17,8 @@ async def echo(call: Call) -> Reply:
 
 
 @pytest.fixture
-def state() -> Forgetful:
-    return Forgetful()
+def state() -> MemoryCell:
+    return MemoryCell()
 
 
 @pytest.fixture

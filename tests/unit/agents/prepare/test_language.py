@@ -1,4 +1,6 @@
 import importlib.util
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -31,13 +33,15 @@ def test_one_language_is_none_to_choose_from() -> None:
         load_detector(("en",))
 
 
-def test_chinese_is_segmented_without_a_cache_file(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chinese_is_segmented_without_a_cache_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # given a temporary folder that anyone may write to
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    load_segmenter.cache_clear()
     # when Chinese is segmented
     words = words_of("女士跑步鞋 轻便透气 ABC-1", load_segmenter())
-    # then the words are there
+    # then the words are there, and nothing was written where others could have put something to be read
     assert {"女士", "跑步", "鞋", "轻便", "透气"} <= set(words)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_words_are_bounded() -> None:
