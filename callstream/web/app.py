@@ -10,14 +10,20 @@ from prometheus_client import CollectorRegistry
 
 from callstream.streams.chain import Chains
 from callstream.web.access import guard
+from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
 from callstream.web.context import CONTEXT, Context
+from callstream.web.events import post_event
 from callstream.web.metrics import Metrics
 from callstream.web.options import Role, WebOptions
 from callstream.web.port import GatewayPort
 from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
 from callstream.web.recent import Recent
+from callstream.web.reviews import get_review, get_reviews, post_review
+from callstream.web.socket import get_stream
+from callstream.web.sse import get_events
+from callstream.web.status import get_chains, get_health, get_live, get_metrics, get_ready
 from callstream.web.streams import Streams
 from callstream.web.tasks import get_task, post_task
 
@@ -51,7 +57,7 @@ def build_web(
         metrics=metrics,
         recent=Recent(options.recent_submissions, options.recent_seconds, clock),
         streams=Streams(port.updates, options, metrics),
-        proxy=Proxy(options.proxy_seconds, 3 * options.heartbeat_seconds + options.max_wait_seconds),
+        proxy=Proxy(options),
         clock=clock,
     )
     routes = _routes(options)
@@ -75,6 +81,18 @@ def build_web(
 def _routes(options: WebOptions) -> tuple[Route, ...]:
     json = options.max_body_bytes
     return (
+        Route("POST", "/v1/events", post_event, Role.SUBMIT, json),
+        Route("POST", "/v1/blobs", post_blob, Role.SUBMIT, options.max_blob_bytes),
+        Route("GET", "/v1/tasks/{id}/events", get_events, Role.SUBMIT, streams=True),
+        Route("GET", "/v1/stream", get_stream, Role.SUBMIT, streams=True),
+        Route("GET", "/v1/reviews", get_reviews, Role.REVIEW),
+        Route("GET", "/v1/reviews/{id}", get_review, Role.REVIEW),
+        Route("POST", "/v1/reviews/{id}", post_review, Role.REVIEW, json),
+        Route("GET", "/v1/chains", get_chains, Role.SUBMIT),
+        Route("GET", "/v1/health", get_health, None),
+        Route("GET", "/v1/health/live", get_live, None),
+        Route("GET", "/v1/health/ready", get_ready, None),
+        Route("GET", "/metrics", get_metrics, Role.OPERATE),
         Route("POST", "/v1/tasks", post_task, Role.SUBMIT, json),
         Route("GET", "/v1/tasks/{id}", get_task, Role.SUBMIT),
     )

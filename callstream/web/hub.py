@@ -101,6 +101,11 @@ class Listener:
         self._ready = asyncio.Event()
         self.filters: set[Filter] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many updates are queued."""
+        return len(self._queue)
+
     def follow(self, wanted: Filter, after: str | None = None) -> bool:
         """Take updates that fit, first those since the cursor `after`. False if that is too long ago to tell them."""
         missed = self._hub.since(after)
@@ -180,6 +185,11 @@ class Hub:
     def position(self) -> str:
         """The cursor of the latest update."""
         return f"{self._epoch}-{self._number}"
+
+    @property
+    def followed(self) -> int:
+        """How many tasks and chains somebody follows."""
+        return len(self._places)
 
     def publish(self, update: Update) -> None:
         """Hand an update to everyone who asked for it."""

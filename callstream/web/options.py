@@ -55,6 +55,11 @@ class WebOptions(BaseModel):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on; other than loopback needs api_keys")
     port: int = Field(default=8420, ge=0, le=65535, description="Port to listen on; 0 takes a free one")
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/]+$",
+        description="Base URL under which other gateways reach this one; unset: http://HOST:PORT",
+    )
     api_keys: tuple[ApiKey, ...] = Field(default=(), max_length=1000, description="Who may come in, and as whom")
     max_body_bytes: int = Field(default=1024**2, ge=1024, le=4 * 1024**2, description="Longest JSON body taken")
     max_blob_bytes: int = Field(default=16 * 1024**2, ge=1024, le=256 * 1024**2, description="Largest picture taken")

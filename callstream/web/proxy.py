@@ -7,6 +7,7 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from callstream.web.options import WebOptions
 from callstream.web.problems import Problem
 
 HOP = "Callstream-Hop"
@@ -20,9 +21,10 @@ _MOST_CONNECTIONS = 1000
 class Proxy:
     """The way to other gateways: one client session, open while the application runs."""
 
-    def __init__(self, first_byte_seconds: float, silence_seconds: float) -> None:
-        self._first_byte_seconds = first_byte_seconds
-        self._silence_seconds = silence_seconds
+    def __init__(self, options: WebOptions) -> None:
+        self._first_byte_seconds = options.proxy_seconds
+        self._silence_seconds = 3 * options.heartbeat_seconds + options.max_wait_seconds
+        self._slow_client_seconds = options.slow_client_seconds
         self._session: aiohttp.ClientSession | None = None
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
@@ -66,7 +68,21 @@ class Proxy:
             reason = str(error) or type(error).__name__
             raise Problem(502, "owner-silent", f"the gateway that has this does not answer: {reason}"[:300]) from None
         async with upstream:
-            return await _relay(request, upstream)
+            return await self._pass_on(request, upstream)
+
+    async def _pass_on(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        kept = {name: upstream.headers[name] for name in _PASSED_BACK if name in upstream.headers}
+        response = web.StreamResponse(status=upstream.status, headers=kept)
+        response.content_length = upstream.content_length
+        await response.prepare(request)
+        try:
+            async for piece in upstream.content.iter_any():
+                async with asyncio.timeout(self._slow_client_seconds):
+                    await response.write(piece)
+            await response.write_eof()
+        except (aiohttp.ClientError, ConnectionError, TimeoutError):
+            break_off(request)
+        return response
 
 
 def handed_on(request: web.Request) -> CIMultiDict[str]:
@@ -76,22 +92,7 @@ def handed_on(request: web.Request) -> CIMultiDict[str]:
     return headers
 
 
-async def _relay(request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
-    kept = {name: upstream.headers[name] for name in _PASSED_BACK if name in upstream.headers}
-    response = web.StreamResponse(status=upstream.status, headers=kept)
-    response.content_length = upstream.content_length
-    await response.prepare(request)
-    try:
-        async for piece in upstream.content.iter_any():
-            await response.write(piece)
-    except (aiohttp.ClientError, TimeoutError):
-        _break_off(request)
-        return response
-    await response.write_eof()
-    return response
-
-
-def _break_off(request: web.Request) -> None:
+def break_off(request: web.Request) -> None:
     """End the connection in the middle, so that the client sees that the answer is not whole."""
     if request.transport is not None:
         request.transport.abort()
