@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callstream.agents.delivery.options import BEGIN, DatabaseUnusable
+from callstream.agents.delivery.options import BEGIN, DatabaseUnusable, DeliveryOptions, make_engine
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK = 0x63616C6C
@@ -20,8 +20,16 @@ _TRIES = 10
 _PAUSE_SECONDS = 0.3
 
 
-async def prepare_database(engine: AsyncEngine) -> None:
+async def prepare_database(options: DeliveryOptions) -> None:
     """Create or migrate the tables. Raises DatabaseUnusable."""
+    engine = make_engine(options)
+    try:
+        await _prepare(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _prepare(engine: AsyncEngine) -> None:
     where = engine.url.render_as_string(hide_password=True)
     for attempt in range(1, _TRIES + 1):
         try:

@@ -28,7 +28,7 @@ class DatabaseUnusable(RuntimeError):
 class DeliveryOptions(BaseModel):
     """The database that the catalogue and the logs are written to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     database_url: SecretStr = Field(
         default=SecretStr("sqlite:///catalogue.db"),

@@ -60,15 +60,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.create(f"test_{next(_numbers)}")
 
 
+def options_of(url: str, seconds: float = 10.0) -> DeliveryOptions:
+    return DeliveryOptions(database_url=SecretStr(url), timeout_seconds=seconds)
+
+
 def engine_of(url: str, seconds: float = 10.0) -> AsyncEngine:
-    return make_engine(DeliveryOptions(database_url=SecretStr(url), timeout_seconds=seconds))
+    return make_engine(options_of(url, seconds))
 
 
 @pytest.fixture
 async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     """A prepared one."""
+    await prepare_database(options_of(url))
     engine = engine_of(url)
-    await prepare_database(engine)
     yield engine
     await engine.dispose()
 
@@ -184,7 +188,7 @@ async def test_odd_but_legal_text_comes_back_as_it_went_in(engine: AsyncEngine) 
 async def test_workers_that_start_at_once_prepare_one_schema(url: str) -> None:
     script = (
         "import asyncio, sys; from callstream.agents.delivery import *; "
-        "asyncio.run(prepare_database(make_engine(DeliveryOptions(database_url=sys.argv[1]))))"
+        "asyncio.run(prepare_database(DeliveryOptions(database_url=sys.argv[1])))"
     )
     command = (sys.executable, "-c", script, url)
     workers = [await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE) for _ in range(4)]
@@ -206,11 +210,11 @@ async def test_the_migrations_make_the_schema_that_the_code_has(engine: AsyncEng
         assert await connection.run_sync(differences) == []
 
 
-async def test_a_database_of_a_newer_version_is_left_alone(engine: AsyncEngine) -> None:
+async def test_a_database_of_a_newer_version_is_left_alone(engine: AsyncEngine, url: str) -> None:
     async with engine.begin() as connection:
         await connection.execute(text("UPDATE callstream_schema SET version_num = '9999'"))
     with pytest.raises(DatabaseUnusable, match="newer callstream"):
-        await prepare_database(engine)
+        await prepare_database(options_of(url))
 
 
 async def test_without_tables_the_task_is_tried_again(url: str) -> None:
@@ -227,7 +231,7 @@ async def test_without_tables_the_task_is_tried_again(url: str) -> None:
 async def test_a_locked_sqlite_file_is_tried_again(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/catalogue.db"
     engine, holder = engine_of(url, 0.2), engine_of(url)
-    await prepare_database(engine)
+    await prepare_database(options_of(url))
     step = await opened(engine)
     async with holder.connect() as connection:
         await connection.execute(text("DELETE FROM catalogue"))
@@ -258,15 +262,16 @@ def own_postgres(postgres: Postgres) -> Iterator[Postgres]:
 
 
 async def test_postgresql_that_goes_away_and_comes_back(own_postgres: Postgres) -> None:
-    engine = engine_of(own_postgres.create(f"test_{next(_numbers)}"))
-    await prepare_database(engine)
+    url = own_postgres.create(f"test_{next(_numbers)}")
+    await prepare_database(options_of(url))
+    engine = engine_of(url)
     step = await opened(engine)
     assert isinstance(await step.act(event("a"), NoCell()), Forward)
     await asyncio.to_thread(own_postgres.stop)
     outcomes = await asyncio.gather(*(step.act(event(f"b-{number}"), NoCell()) for number in range(20)))
     assert {type(outcome) for outcome in outcomes} == {Retry}
     with pytest.raises(DatabaseUnusable, match="cannot be used"):
-        await prepare_database(engine)
+        await prepare_database(options_of(url))
     await asyncio.to_thread(own_postgres.start)
     assert isinstance(await step.act(event("c"), NoCell()), Forward)
     await step.close()
@@ -275,9 +280,7 @@ async def test_postgresql_that_goes_away_and_comes_back(own_postgres: Postgres) 
 
 
 async def test_an_unreachable_server_is_named_without_its_password() -> None:
-    engine = engine_of("postgresql://u:hush@127.0.0.1:1/n", 2.0)
     with pytest.raises(DatabaseUnusable) as refused:
-        await prepare_database(engine)
-    await engine.dispose()
+        await prepare_database(options_of("postgresql://u:hush@127.0.0.1:1/n", 2.0))
     assert "127.0.0.1:1" in str(refused.value)
     assert "hush" not in str(refused.value)
