@@ -21,6 +21,7 @@ from callstream.streams.outcome import Bury, Forward, Outcome
 
 TITLE_CHARACTERS = 200
 DESCRIPTION_CHARACTERS = 4000
+MOST_NOTES = 32
 
 
 class Normalise(Step):
@@ -73,4 +74,4 @@ class Normalise(Step):
         output["language"] = asked or detected
         output["detected"] = detected
         output["words"] = words_of(text, self._segment)
-        return Forward(output, notes=tuple(notes))
+        return Forward(output, notes=tuple(notes[:MOST_NOTES]))

@@ -1,6 +1,7 @@
 """The step that writes the prompt: a template chosen by kind of product and language, filled with what is known."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from callstream.agents.prepare.attributes import Attributes
+from callstream.agents.prepare.language import LANGUAGE_PATTERN
 from callstream.agents.prepare.template import CannotRender, Prompts
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Cell, Step
@@ -120,7 +122,9 @@ class ChoosePrompt(Step):
 
     def _language(self, event: Event, texts: Json, profile: Json) -> str:
         candidates = (event.input.get("language"), profile.get("language"), texts.get("detected"))
-        return next((code for code in candidates if isinstance(code, str) and code), self.default_language)
+        # A profile is the user's own text: what is no code must not reach the instructions.
+        codes = (code for code in candidates if isinstance(code, str) and re.fullmatch(LANGUAGE_PATTERN, code))
+        return next(codes, self.default_language)
 
 
 def known_of(texts: Json, profile: Json, attributes: Attributes, facts: Mapping[str, str]) -> Json:

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 from typing import ClassVar
 
 from callstream.agents.prepare.attributes import BadImage, PhotoOptions, Seen
@@ -93,6 +94,9 @@ class Recognise(Step):
                 return await self._tools.run(self._look, data, self.options)
         except BadImage as error:
             return Bury(Failure(kind="bad-image", message=str(error), step=self.name))
+        except BrokenExecutor:
+            message = "the process that looked at the photo, or at another one beside it, died"
+            return Retry(Failure(kind="recogniser-died", message=message, step=self.name))
         except TimeoutError:
             message = f"no answer about the photo in {self.options.timeout_seconds:g} s"
             return Retry(Failure(kind="recognition-timeout", message=message, step=self.name))

@@ -44,6 +44,8 @@ class Terms:
         for value, words in table.items():
             for word in (value, *words):
                 self._add(value, word)
+        plurals = {key + ending: value for key, value in self._exact.items() for ending in _ENDINGS if len(key) > 2}
+        self._forms = plurals | self._exact
         self._compounds = compounds
         self._misread = dict(self._misreadings()) if misread else {}
         self._longest = max((len(key) for key in self._exact), default=0)
@@ -76,7 +78,7 @@ class Terms:
         parts = list(takewhile(lambda token: not is_han(token[0]), tokens[place : place + MOST_PARTS]))
         for count in range(len(parts), 0, -1):
             joined = "".join(part[0] for part in parts[:count])
-            if (value := self._value(joined)) is not None:
+            if (value := self._forms.get(joined)) is not None:
                 return Match(value, parts[0][1], parts[count - 1][2]), count
         token, start, end = parts[0]
         if self._compounds and (value := self._at_end(token)) is not None:
@@ -87,18 +89,9 @@ class Terms:
                 return Match(value, start, parts[count - 1][2], exact=False), count
         return None, 1
 
-    def _value(self, word: str) -> str | None:
-        if (value := self._exact.get(word)) is not None:
-            return value
-        for ending in _ENDINGS:
-            stem = word.removesuffix(ending)
-            if stem != word and len(stem) > 2 and (value := self._exact.get(stem)) is not None:
-                return value
-        return None
-
     def _at_end(self, word: str) -> str | None:
         for begin in range(LEAST_BEFORE, len(word) - LEAST_COMPOUND + 1):
-            if (value := self._value(word[begin:])) is not None and len(word) - begin >= LEAST_COMPOUND:
+            if (value := self._forms.get(word[begin:])) is not None:
                 return value
         return None
 

@@ -1,15 +1,15 @@
 """Service `prepare` as a worker runs it: real OCR in a spawned process, on the photos of the example."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from io import BytesIO
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from callstream.agents.inference.fakes import ScriptedModel
 from callstream.agents.moderation import Moderate
 from callstream.agents.prepare.attributes import Attributes
 from callstream.agents.tools import Tools
+from callstream.agents.workers import Workers
 from callstream.streams.blobs import BlobOptions, BlobStore
 from callstream.streams.chain import Chain, Step
 from callstream.streams.event import Body, Event, Json, Submission
@@ -35,13 +36,13 @@ LEAST_ACCURACY = 0.95
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as workers:
+def pool() -> Iterator[Workers]:
+    with Workers(1) as workers:
         yield workers
 
 
 @pytest.fixture
-async def tools(pool: ProcessPoolExecutor) -> Tools:
+async def tools(pool: Workers) -> Tools:
     return Tools(
         model=ScriptedModel([]),
         blobs=BlobStore(BlobOptions(url="memory:///")),
@@ -164,6 +165,24 @@ async def test_the_examples_products_are_recognised(chain: Chain, tools: Tools) 
     # then nearly all attributes are right, and moderation stops those it should and no others
     assert min(right.values()) >= LEAST_ACCURACY * len(PRODUCTS), right
     assert ends == {record["id"]: record["expect"]["end"] for record in PRODUCTS}
+
+
+async def test_a_process_that_dies_fails_its_own_work_alone(tools: Tools, chain: Chain) -> None:
+    # given a process that dies at work
+    with pytest.raises(BrokenProcessPool):
+        await tools.run(os._exit, 1)
+    # when the next photo comes
+    given = {"product_id": "x", "title": "Mug", "photo": await tools.blobs.put(labelled("LUMA"))}
+    _, outcome = await prepared(chain, tools, given)
+    # then a new process looks at it
+    assert isinstance(outcome, Forward)
+
+
+def test_no_work_is_taken_after_the_end() -> None:
+    workers = Workers(1)
+    workers.shutdown()
+    with pytest.raises(RuntimeError, match="were shut down"):
+        workers.submit(os.getpid)
 
 
 def test_the_accuracy_command_prints_a_table() -> None:
