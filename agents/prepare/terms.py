@@ -6,7 +6,6 @@ Every look-up is a hash of a piece of the text, so the cost does not grow with t
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 MOST_PARTS = 4
 """Words that one term may consist of."""
@@ -48,7 +47,8 @@ class Terms:
         self._forms = plurals | self._exact
         self._compounds = compounds
         self._misread = dict(self._misreadings()) if misread else {}
-        self._longest = max((len(key) for key in self._exact), default=0)
+        self._longest = max(map(len, self._exact), default=0)
+        self._longest_form = max(map(len, self._forms), default=0)
 
     def _add(self, value: str, word: str) -> None:
         key = squeeze(word)
@@ -75,22 +75,27 @@ class Terms:
         return found
 
     def _at(self, tokens: Sequence[tuple[str, int, int]], place: int) -> tuple[Match | None, int]:
-        parts = list(takewhile(lambda token: not is_han(token[0]), tokens[place : place + MOST_PARTS]))
-        for count in range(len(parts), 0, -1):
-            joined = "".join(part[0] for part in parts[:count])
+        token, start, end = tokens[place]
+        joined, found, used = "", None, 1
+        pair = (token, end, 1)
+        for count, (part, _, until) in enumerate(tokens[place : place + MOST_PARTS], start=1):
+            joined += part
+            if len(joined) > self._longest_form or is_han(part):
+                break
             if (value := self._forms.get(joined)) is not None:
-                return Match(value, parts[0][1], parts[count - 1][2]), count
-        token, start, end = parts[0]
-        if self._compounds and (value := self._at_end(token)) is not None:
-            return Match(value, start, end), 1
-        for count in range(min(2, len(parts)), 0, -1):
-            joined = "".join(part[0] for part in parts[:count])
-            if (value := self._forgiven(joined)) is not None:
-                return Match(value, start, parts[count - 1][2], exact=False), count
-        return None, 1
+                found, used = Match(value, start, until), count
+            if count == 2:
+                pair = (joined, until, 2)
+        if found is None and self._compounds and (value := self._at_end(token)) is not None:
+            found = Match(value, start, end)
+        if found is None and self._misread:
+            for word, until, count in (pair, (token, end, 1)):
+                if (value := self._forgiven(word)) is not None:
+                    return Match(value, start, until, exact=False), count
+        return found, used
 
     def _at_end(self, word: str) -> str | None:
-        for begin in range(LEAST_BEFORE, len(word) - LEAST_COMPOUND + 1):
+        for begin in range(max(LEAST_BEFORE, len(word) - self._longest_form), len(word) - LEAST_COMPOUND + 1):
             if (value := self._forms.get(word[begin:])) is not None:
                 return value
         return None
@@ -112,7 +117,7 @@ class Terms:
                 yield from ((shorter, value) for shorter in _one_less(key))
 
     def _forgiven(self, word: str) -> str | None:
-        if not self._misread or len(word) < LEAST_MISREAD - 1:
+        if not LEAST_MISREAD - 1 <= len(word) <= self._longest + 1:
             return None
         for candidate in (word, *_one_less(word)):
             if value := self._misread.get(candidate) or (self._exact.get(candidate) if candidate != word else None):
