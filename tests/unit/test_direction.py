@@ -10,7 +10,7 @@ ORDER = ("streams", "tables", "agents", "callstream.web", "callstream")
 
 # Who may use a library; a name covers what lies under it. A new entry is a decision: its commit says why.
 ONLY = {
-    "faust": "streams.engine streams.transport tables.durable agents.actor agents.hosting",
+    "faust": "streams.engine streams.transport tables.durable agents.actor agents.hosting callstream.app",
     "aiokafka": """
         streams.broker streams.declare streams.engine streams.lag streams.tail streams.transport callstream.cli
     """,
@@ -25,11 +25,19 @@ ONLY = {
 # What these decide depends on their arguments alone: no I/O, no clock, no chance.
 PURE = """
     streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
-    streams.letters streams.submission streams.topics streams.broker.maven streams.broker.properties
-    agents.inference.call agents.prepare.language agents.prepare.text agents.prepare.profile
-    callstream.stub.chance callstream.stub.chat callstream.stub.faults callstream.stub.latency callstream.stub.limits
-    callstream.stub.moderation callstream.stub.prompt callstream.stub.tokens callstream.stub.vectors
-    callstream.stub.writer
+    streams.letters streams.submission streams.topics streams.ownership streams.watchdog
+    streams.broker.maven streams.broker.properties
+    tables.latency tables.tasks
+    agents.delivery.rows agents.inference.answer agents.inference.call agents.inference.choose
+    agents.inference.failures agents.inference.receipt agents.inference.receipts_state agents.inference.retry_after
+    agents.moderation.matcher agents.moderation.normalise agents.notification.payload
+    agents.prepare.attributes agents.prepare.colours agents.prepare.facts agents.prepare.language
+    agents.prepare.profile agents.prepare.template agents.prepare.terms agents.prepare.text
+    callstream.settings.explain callstream.settings.lines callstream.web.admission callstream.web.rows
+    callstream.stub.chance callstream.stub.chat callstream.stub.counters callstream.stub.errors callstream.stub.faults
+    callstream.stub.latency callstream.stub.limits callstream.stub.moderation callstream.stub.prompt
+    callstream.stub.reading callstream.stub.tokens callstream.stub.translation callstream.stub.vectors
+    callstream.stub.witness callstream.stub.work callstream.stub.writer
 """
 IMPURE = """
     aiohttp aiokafka asyncio concurrent faust logging multiprocessing obstore os random requests secrets shutil socket
