@@ -79,8 +79,9 @@ PATHS = {name if within(name, "callstream") else f"callstream.{name}": name for 
 
 
 def neighbours(name: str) -> set[str]:
-    """The modules of ours that a module imports."""
-    return {PATHS.get(full) or PATHS.get(full.rpartition(".")[0], name) for full in USES[name][0]} - {name}
+    """The modules of ours that a module imports; the version is anyone's to name."""
+    names = USES[name][0] - {"callstream.__version__"}
+    return {PATHS.get(full) or PATHS.get(full.rpartition(".")[0], name) for full in names} - {name}
 
 
 def level(name: str) -> int:
