@@ -12,7 +12,7 @@ from callstream.agents.prepare.lexicon import Lexicon
 from callstream.agents.prepare.terms import Match, Terms
 
 MOST_FEATURES = 6
-FEATURE_CHARACTERS = range(3, 101)
+FEATURE_CHARACTERS = range(3, 141)
 
 _IN_TITLE = 0.85
 _IN_TITLE_ASIDE = 0.45
@@ -38,6 +38,7 @@ _SIZES = (
         re.IGNORECASE,
     ),
     re.compile(r"(?<!\d)(?P<value>[34]\d)\s?码"),
+    re.compile(r"(?<![A-Za-z0-9-])A[3-7](?![A-Za-z0-9-])"),
     re.compile(rf"(?<![A-Za-z0-9.,]){_NUMBER}\s?{_UNIT}(?![a-z])", re.IGNORECASE),
     re.compile(r"(?<![A-Za-z0-9-])(?:X{1,3}[SL]|[2-5]XL)(?![A-Za-z0-9-])"),
 )
@@ -166,7 +167,7 @@ def features(description: str) -> tuple[str, ...]:
     """
     pieces = [piece for piece in map(_bare, _PIECES.split(description)) if piece]
     if len(pieces) == 1:
-        pieces = [piece for piece in map(_bare, _COMMAS.split(description)) if piece]
+        pieces = [piece for piece in map(_bare, _COMMAS.split(pieces[0])) if piece]
     kept = dict.fromkeys(piece for piece in pieces if len(piece) in FEATURE_CHARACTERS)
     return tuple(kept)[:MOST_FEATURES]
 

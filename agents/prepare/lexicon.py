@@ -50,7 +50,7 @@ class Lexicon:
             brands=Terms(checked.brands, misread=True),
             categories=Terms(checked.categories, compounds=True),
             colours=Terms(checked.colours, compounds=True),
-            materials=Terms(checked.materials, compounds=True),
+            materials=Terms(checked.materials),
         )
 
     @classmethod

@@ -98,6 +98,7 @@ def test_a_category_in_a_colour_is_not_the_products() -> None:
         ("跑鞋 42码", "42"),
         ("Jacket, size XL", "XL"),
         ("马克杯350毫升", "350 毫升"),
+        ("Notebook A5, 120 g paper", "A5"),
         ("iPhone 15", None),
         ("No. 123456789 ml", None),
     ],
@@ -117,12 +118,19 @@ def test_a_size_on_the_label_is_read() -> None:
     [
         ("Waterproof. Light; two pockets\n- 3.5 mm jack", ("Waterproof", "Light", "two pockets", "3.5 mm jack")),
         ("轻便透气。防滑鞋底！", ("轻便透气", "防滑鞋底")),
-        ("light, soft, warm", ("light", "soft", "warm")),
+        ("light, soft, warm.", ("light", "soft", "warm")),
         ("", ()),
     ],
 )
 def test_features_are_the_short_statements(description: str, expected: tuple[str, ...]) -> None:
     assert features(description) == expected
+
+
+def test_materials_are_whole_words() -> None:
+    # a Lesezeichen (bookmark) ends in "eichen" (of oak), and is of paper
+    lexicon = Lexicon.of({"materials": {"wood": ["eiche"]}})
+    assert attributes_of(Texts("Notizbuch", "Mit Lesezeichen"), None, lexicon).material is None
+    assert value(attributes_of(Texts("Tisch aus Eiche", ""), None, lexicon).material) == "wood"
 
 
 def test_of_equals_the_first_found_is_taken() -> None:
