@@ -14,8 +14,10 @@ from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
 from callstream.web.context import CONTEXT, Context
 from callstream.web.events import post_event
+from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
 from callstream.web.options import Role, WebOptions
+from callstream.web.pages import PAGES, Pages, get_home, get_static, get_task_page, html_problems
 from callstream.web.port import GatewayPort
 from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
@@ -25,6 +27,7 @@ from callstream.web.socket import get_stream
 from callstream.web.sse import get_events
 from callstream.web.status import get_chains, get_health, get_live, get_metrics, get_ready
 from callstream.web.streams import Streams
+from callstream.web.tables import get_row, get_rows, get_tables, get_tables_json
 from callstream.web.tasks import get_task, post_task
 
 
@@ -61,15 +64,19 @@ def build_web(
         clock=clock,
     )
     routes = _routes(options)
-    roles = {(route.method, route.path): route.role for route in routes}
+    roles: dict[tuple[str, str], Role | None] = {}
+    pages = Pages()
     app = web.Application(
-        middlewares=[metrics.middleware(), problems, guard(options, roles)],
+        middlewares=[metrics.middleware(), problems, html_problems(pages), guard(options, roles)],
         client_max_size=max(options.max_body_bytes, options.max_blob_bytes),
     )
     app[CONTEXT] = context
+    app[PAGES] = pages
     for route in routes:
         expect = expect_within(route.takes_bytes)
-        app.router.add_route(route.method, route.path, route.handler, expect_handler=expect)
+        added = app.router.add_route(route.method, route.path, route.handler, expect_handler=expect)
+        if added.resource is not None:
+            roles[route.method, added.resource.canonical] = route.role
         if route.method == "GET" and not route.streams:
             app.router.add_route("HEAD", route.path, route.handler, expect_handler=expect)
     app.cleanup_ctx.append(context.proxy.run)
@@ -92,7 +99,15 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/health", get_health, None),
         Route("GET", "/v1/health/live", get_live, None),
         Route("GET", "/v1/health/ready", get_ready, None),
+        Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
+        Route("GET", "/v1/latency", get_latency, Role.OPERATE),
         Route("GET", "/metrics", get_metrics, Role.OPERATE),
+        Route("GET", "/", get_home, Role.SUBMIT),
+        Route("GET", "/tasks/{id}", get_task_page, Role.SUBMIT),
+        Route("GET", "/tables", get_tables, Role.OPERATE),
+        Route("GET", "/tables/{table}", get_rows, Role.OPERATE),
+        Route("GET", "/tables/{table}/row", get_row, Role.OPERATE),
+        Route("GET", "/static/{name:.+}", get_static, None),
         Route("POST", "/v1/tasks", post_task, Role.SUBMIT, json),
         Route("GET", "/v1/tasks/{id}", get_task, Role.SUBMIT),
     )

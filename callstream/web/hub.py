@@ -85,6 +85,9 @@ def encode(update: Update, cursor: str) -> bytes:
     return strict_json.dumps(members)
 
 
+RECENT_CURSOR = "recent"
+"""Stands for the cursor of the oldest update that is still remembered."""
+
 RECENT = Bounds(2_000, 16 * 1024 * 1024)
 
 
@@ -107,14 +110,18 @@ class Listener:
         return len(self._queue)
 
     def follow(self, wanted: Filter, after: str | None = None) -> bool:
-        """Take updates that fit, first those since the cursor `after`. False if that is too long ago to tell them."""
-        missed = self._hub.since(after)
+        """Take updates that fit, first those since the cursor `after`. False if some of them can't be told any more.
+
+        They are too many if they fill half of the queue's room: then the latest come, since the next overflow it.
+        """
+        since = self._hub.since(after)
         self.filters.add(wanted)
         self._hub.file(wanted, self)
-        for message in missed or ():
-            if wanted.takes(message.update):
-                self.offer(message)
-        return missed is not None
+        missed = [message for message in since or () if wanted.takes(message.update)]
+        told = self._latest(missed)
+        for message in told:
+            self.offer(message)
+        return since is not None and len(told) == len(missed) and after != RECENT_CURSOR
 
     def leave(self, wanted: Filter) -> None:
         """Take no more updates of that filter."""
@@ -155,6 +162,18 @@ class Listener:
         """Let `next` give what is queued and then raise Closed."""
         self._stopped = True
         self._ready.set()
+
+    def _latest(self, messages: list[Message]) -> list[Message]:
+        """The last of them that fit into half of the room that the queue has left."""
+        count = (self._bounds.messages - len(self._queue)) // 2
+        size = (self._bounds.size_bytes - self._size) // 2
+        told: list[Message] = []
+        for message in reversed(messages[-count:] if count > 0 else []):
+            size -= len(message.data)
+            if size < 0:
+                break
+            told.append(message)
+        return told[::-1]
 
     def close(self) -> None:
         """Leave the hub and forget what is queued."""
@@ -208,6 +227,8 @@ class Hub:
         """Every update after that cursor (none if there is no cursor); None if that is too long ago to know."""
         if cursor is None:
             return []
+        if cursor == RECENT_CURSOR:
+            return list(self._recent)
         epoch, _, digits = cursor.rpartition("-")
         if epoch != self._epoch or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
             return None

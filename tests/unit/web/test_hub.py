@@ -123,3 +123,27 @@ async def test_a_stopped_listener_gives_what_is_queued_and_then_ends() -> None:
 
 async def test_silence_is_none() -> None:
     assert await Hub("e").listener(ROOMY).next(0.001) is None
+
+
+async def test_more_than_a_queue_takes_is_not_told_in_full() -> None:
+    hub = Hub("e")
+    for n in range(50):
+        hub.publish(update(n=n))
+    listener = hub.listener(Bounds(10, 1_000_000))
+
+    resumed = listener.follow(Filter("acme", task="mug"), after="e-0")
+    message = await listener.next(1)
+
+    assert not resumed
+    assert message is not None
+    assert (message.update.row["n"], listener.waiting) == (45, 4)
+
+
+async def test_what_is_remembered_can_be_asked_for() -> None:
+    hub = Hub("e")
+    for n in range(3):
+        hub.publish(update(n=n))
+    listener = hub.listener(ROOMY)
+
+    assert not listener.follow(Filter("acme", chain="copy"), after="recent")
+    assert listener.waiting == 3
