@@ -7,6 +7,7 @@ import typer
 
 from callstream import __version__
 from callstream.cli.broker import app as broker
+from callstream.cli.demo import demo
 from callstream.cli.lag import lag
 from callstream.cli.produce import produce
 from callstream.cli.settings import settings
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(broker, name="kafka")
-for command in (worker, produce, status, tail, lag, settings, stub):
+for command in (demo, worker, produce, status, tail, lag, settings, stub):
     app.command()(command)
 
 

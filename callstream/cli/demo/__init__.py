@@ -1,0 +1,168 @@
+"""`callstream demo`: the whole chain on this machine, from photos to catalogue copy."""
+
+import asyncio
+import json
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from callstream.agents.delivery import make_engine
+from callstream.agents.delivery.schema import catalogue
+from callstream.cli.client import Api, api_of
+from callstream.cli.demo import show
+from callstream.cli.demo.figures import calls_in_rows, figures, is_good, recognised
+from callstream.cli.demo.parts import (
+    LOG,
+    example_folder,
+    fresh_folder,
+    load_with,
+    running_broker,
+    running_model,
+    running_worker,
+    worker_environment,
+)
+from callstream.cli.follow import Sent, Tally, summary, until_settled
+from callstream.cli.orders import Order, read_orders
+from callstream.cli.pace import for_each
+from callstream.cli.sending import HttpSender
+from callstream.cli.worker import Download
+from callstream.settings import Settings, load
+from callstream.stub import RunningStub
+
+AT_ONCE = 8
+MOST_FOLLOWED = 64
+SETTLE_SECONDS = 150.0
+REFRESHES = 8
+SHOWN_ROWS = 5
+TELL_SECONDS = 5.0
+WIDTH = 120
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End by itself; exit 0 only if all went as expected.")] = False,
+) -> None:
+    """Show the whole chain at work: a broker, a model server, a worker, and products that become catalogue copy."""
+    good = asyncio.run(Demo(load(), once).run())
+    if not good:
+        raise typer.Exit(1)
+
+
+class Demo:
+    """One run. `run` gives whether every task ended as expected; Ctrl-C or SIGTERM ends it in order."""
+
+    def __init__(self, settings: Settings, once: bool) -> None:
+        self._settings = settings
+        self._once = once
+        self._began = time.monotonic()
+        self._console = Console()
+        if not self._console.is_terminal:
+            self._console = Console(width=WIDTH)
+        self._tally = Tally()
+        self._is_shown = False
+
+    async def run(self) -> bool:
+        """Begin the parts, send the products, show what became of them, and stay until told to end."""
+        running = asyncio.create_task(self._whole())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Once: the parts end within their own bounds, and a second signal would leave some behind.
+            loop.add_signal_handler(number, lambda: running.cancelling() or running.cancel())
+        try:
+            await running
+        except asyncio.CancelledError:
+            self._say("ended" if self._is_shown else "ended before it was done")
+        return self._is_shown and is_good(self._tally)
+
+    async def _whole(self) -> None:
+        orders = read_orders(example_folder() / "products.jsonl")
+        folder = fresh_folder(self._settings)
+        async with AsyncExitStack() as stack:
+            api, model = await self._begin(stack, folder)
+            await self._send_and_follow(api, orders)
+            calls = int((await model.report())["calls"]) if model else calls_in_rows(self._tally)
+            found = figures(self._tally, calls, time.monotonic() - self._began)
+            await self._show(api, model.base if model else None)
+            self._is_shown = True
+            if not self._once:
+                self._say(f"Ctrl-C ends everything. Data and the worker's log ({LOG}) are in {folder}")
+                await asyncio.Event().wait()
+        typer.echo(json.dumps(found.as_json()))
+
+    async def _begin(self, stack: AsyncExitStack, folder: Path) -> tuple[Api, RunningStub | None]:
+        """Broker, model, worker, in that order; ended in the other."""
+        with Download() as download:
+            bootstrap = await stack.enter_async_context(running_broker(self._settings, folder, download.show))
+        self._say(f"broker   {bootstrap}")
+        model = await stack.enter_async_context(running_model(self._settings))
+        self._say(f"model    {model.url if model else 'as set in inference.pools'}")
+        self._settings = load_with(worker_environment(self._settings, folder, bootstrap, model))
+        api = await stack.enter_async_context(api_of(self._settings, None))
+        await stack.enter_async_context(running_worker(folder, api))
+        self._say(f"worker   {api.url}, ready after {time.monotonic() - self._began:.1f} s")
+        return api, model
+
+    async def _send_and_follow(self, api: Api, orders: list[Order]) -> None:
+        sender, total = HttpSender(api), len(orders)
+
+        async def send(order: Order) -> None:
+            self._tally.sent.append(Sent(order, await sender.send(order)))
+
+        async def follow(sent: Sent) -> None:
+            await until_settled(api, sent, SETTLE_SECONDS)
+
+        def table() -> Table:
+            return show.progress(self._tally.sent, total)
+
+        async def both() -> None:
+            await for_each(orders, send, AT_ONCE)
+            await for_each(list(self._tally.sent), follow, MOST_FOLLOWED)
+
+        if self._console.is_terminal:
+            with Live(console=self._console, get_renderable=table, refresh_per_second=REFRESHES, transient=True):
+                await both()
+        else:
+            telling = asyncio.create_task(self._tell(total))
+            try:
+                await both()
+            finally:
+                telling.cancel()
+
+    async def _tell(self, total: int) -> None:
+        """Where no table can be redrawn: a line now and then."""
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            self._say(f"{len(self._tally.sent) - self._tally.lost} of {total} tasks settled")
+
+    async def _show(self, api: Api, model: str | None) -> None:
+        tally, console = self._tally, self._console
+        console.print(show.copies(tally.sent), show.stopped(tally.sent), await self._catalogue())
+        for line in summary(tally):
+            self._say(line)
+        right, total = recognised(tally)
+        self._say(f"{right} of {total} attributes recognised as the example expects")
+        for line in show.links(api.url, tally.sent[0].task, model):
+            self._say(line)
+
+    async def _catalogue(self) -> Table:
+        engine = make_engine(self._settings.delivery)
+        try:
+            async with engine.connect() as connection:
+                count = (await connection.execute(select(func.count()).select_from(catalogue))).scalar_one()
+                found = (await connection.execute(select(catalogue).limit(SHOWN_ROWS))).all()
+            return show.rows(found, count, engine.url.render_as_string(hide_password=True))
+        except SQLAlchemyError as error:
+            return show.rows((), 0, f"a database that cannot be read: {str(error).splitlines()[0]}")
+        finally:
+            await engine.dispose()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
