@@ -1,0 +1,71 @@
+"""The program as it meets its user: help, errors in one line, exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from callstream import __version__
+from callstream.cli import main
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["callstream", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CALLSTREAM_DEBUG", raising=False)
+
+
+def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    for command in ("demo", "worker", "produce", "status", "tail", "lag", "settings", "stub", "kafka"):
+        assert f"\n  {command} " in shown
+
+
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"callstream {__version__}\n"
+
+
+def test_a_foreseen_error_is_one_line_and_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALLSTREAM_PARTITIONS", "none")
+    assert run(monkeypatch, "settings") == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: settings: partitions = 'none' (env CALLSTREAM_PARTITIONS): ")
+    assert "Traceback" not in shown.err
+
+
+def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CALLSTREAM_DEBUG", "")
+    assert run(monkeypatch, "--debug", "produce") == 1
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert shown.endswith("error: name a FILE of tasks, or a chain with --chain\n")
+
+
+def test_no_broker_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "lag") == 1
+    assert "callstream kafka up" in capsys.readouterr().err
+
+
+def test_settings_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CALLSTREAM_PARTITIONS", "3")
+    assert run(monkeypatch, "settings", "--changed", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {"key": "partitions", "value": "3", "origin": "env CALLSTREAM_PARTITIONS", "variable": "CALLSTREAM_PARTITIONS"}
+    ]
+
+
+def test_the_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "kafka", "status") == 3
+    assert capsys.readouterr().out.startswith("not running: ")
