@@ -1,7 +1,7 @@
 """Chains: a named, versioned list of steps with a pydantic model of the input they take.
 
 A step is a class with `act`. Its `service` says which process runs it; callstream's own are `prepare`, `infer`,
-`moderate`, `review` and `deliver`, and a step that names another gets a service, a topic and a group of its own.
+`moderate` and `deliver`, and a step that names another gets a service, a topic and a group of its own.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -10,9 +10,18 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from callstream.streams.event import Event, Json
+from callstream.streams import strict_json
+from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
+from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES, REVIEW, VERDICTS
+
+MAX_STEPS = MAX_HOPS // 2 - 1
+"""Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
+
+MAX_INPUT_BYTES = 3 * 1024 * 1024
+RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, "gateway", "notify"})
+"""Names of topics and services that take no steps."""
 
 
 class UnknownChain(LookupError):
@@ -86,15 +95,24 @@ class Chain:
             raise ValueError(f"chain {self.name}: no steps")
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"chain {self.name}: two steps are called {', '.join(sorted(twice))}")
+        if len(names) > MAX_STEPS:
+            raise ValueError(f"chain {self.name}: {len(names)} steps; at most {MAX_STEPS} leave room for their trail")
         for step in self.steps:
+            TypeAdapter(Name).validate_python(step.name)
             TypeAdapter(Name).validate_python(step.service)
+            if step.service in RESERVED:
+                raise ValueError(f"chain {self.name}: {step.service!r} is no service that steps can run on")
 
     def validate_input(self, given: Mapping[str, Any]) -> Json:
         """The input as the model has it, in JSON types. Raises InvalidInput, naming each place and what is wrong."""
         try:
-            return self.input.model_validate(given).model_dump(mode="json")
+            valid: Json = self.input.model_validate(given).model_dump(mode="json")
+            strict_json.readable(valid, MAX_INPUT_BYTES)
         except ValidationError as error:
             raise InvalidInput(describe(error)) from None
+        except ValueError as error:
+            raise InvalidInput(f"what {self.input.__name__} makes of it cannot be passed on: {error}"[:2000]) from None
+        return valid
 
     def step(self, sequence: int) -> Step | None:
         """The step with that number (the first is 1), or None past the last one."""

@@ -12,10 +12,23 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 
+TASK = "callstream.task"
+TASK_HELD = "callstream.task.held"
+TASK_NOTIFIED = "callstream.task.notified"
+VERDICT = "callstream.review.verdict"
+
 Json = dict[str, Any]
 """A JSON object that `strict_json.loads` has accepted: finite numbers, unique keys, bounded depth."""
 
-Line = Annotated[str, StringConstraints(max_length=2000)]
+MAX_LINE = 2000
+MAX_HOPS = 64
+MAX_NOTES = 32
+LAST_SECOND = 253_402_300_799
+"""The last second of the year 9999, past which a time can't be written down."""
+
+Line = Annotated[str, StringConstraints(max_length=MAX_LINE)]
+Moment = Annotated[float, Field(ge=0, le=LAST_SECOND)]
+Count = Annotated[int, Field(ge=0, le=10**18)]
 
 
 class Priority(StrEnum):
@@ -45,7 +58,7 @@ class Failure(Strict):
 
     kind: Name
     message: Line
-    step: str = ""
+    step: Annotated[str, StringConstraints(max_length=100)] = ""
     traceback: Annotated[str, StringConstraints(max_length=8000)] = ""
 
 
@@ -54,22 +67,22 @@ class Usage(Strict):
 
     model: Annotated[str, StringConstraints(max_length=200)] = ""
     endpoint: Annotated[str, StringConstraints(max_length=200)] = ""
-    calls: Annotated[int, Field(ge=0)] = 0
-    repeated: Annotated[int, Field(ge=0)] = 0
-    tokens_in: Annotated[int, Field(ge=0)] = 0
-    tokens_out: Annotated[int, Field(ge=0)] = 0
+    calls: Count = 0
+    repeated: Count = 0
+    tokens_in: Count = 0
+    tokens_out: Count = 0
 
 
 class Hop(Strict):
     """One step done: when (epoch seconds), in which attempt, and with what remarks."""
 
-    step: str
-    service: str
-    started: float
-    ended: float
-    attempts: Annotated[int, Field(ge=1)] = 1
+    step: Name
+    service: Name
+    started: Moment
+    ended: Moment
+    attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     usage: Usage | None = None
-    notes: Annotated[tuple[Line, ...], Field(max_length=32)] = ()
+    notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
 
 
 class Submission(Strict):
@@ -89,7 +102,7 @@ class Body(Strict):
     submission: Submission
     digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     outputs: dict[str, Json] = {}
-    trail: Annotated[tuple[Hop, ...], Field(max_length=64)] = ()
+    trail: Annotated[tuple[Hop, ...], Field(max_length=MAX_HOPS)] = ()
     end: End | None = None
     failure: Failure | None = None
     held: Line | None = None
@@ -114,7 +127,7 @@ class Event:
     time: float = 0.0
     deadline: float | None = None
     traceparent: str | None = None
-    type: str = "callstream.task"
+    type: str = TASK
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:

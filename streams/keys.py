@@ -14,7 +14,7 @@ Tenant = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
 TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
-_KEY = re.compile(rb"^(\d{1,2}):(.+)$")
+_KEY = re.compile(rb"^(\d{1,2}):(.+)\Z", re.DOTALL)
 
 
 def task_key(tenant: str, task: str) -> bytes:
@@ -32,9 +32,10 @@ def split_key(key: bytes) -> tuple[str, str]:
     if match is None:
         raise ValueError(f"not a task key: {key[:80]!r}")
     length, rest = int(match[1]), match[2].decode()
-    if rest[length : length + 1] != ":":
+    tenant, task = rest[:length], rest[length + 1 :]
+    if task_key(tenant, task) != key:
         raise ValueError(f"not a task key: {key[:80]!r}")
-    return rest[:length], rest[length + 1 :]
+    return tenant, task
 
 
 def event_id(key: bytes, sequence: int, attempt: int) -> str:

@@ -6,6 +6,7 @@ surrogates, nesting deeper than `MAX_DEPTH`, documents larger than the caller's 
 
 import json
 import math
+import re
 from collections import Counter
 from typing import Any, NoReturn
 
@@ -17,16 +18,16 @@ class BadJson(ValueError):
     """What is wrong with a document, in one sentence."""
 
 
-def loads(raw: bytes, max_bytes: int) -> Any:
-    """Parse one document of at most `max_bytes`. Raises BadJson."""
+def loads(raw: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse one document of at most `max_bytes`, nested at most `max_depth` deep. Raises BadJson."""
     if len(raw) > max_bytes:
         raise BadJson(f"{len(raw):,} bytes; at most {max_bytes:,} are taken")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadJson(f"not UTF-8 at byte {error.start}") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        _check_depth(text)
+    if text.count("[") + text.count("{") > max_depth:
+        _check_depth(text, max_depth)
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -37,29 +38,24 @@ def loads(raw: bytes, max_bytes: int) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Compact UTF-8 JSON. Raises ValueError for NaN, infinities and lone surrogates."""
-    return _ENCODER.encode(value).encode("utf-8")
+    """Compact UTF-8 JSON. Raises ValueError for NaN, infinities, lone surrogates and whatever else is no JSON."""
+    try:
+        return _ENCODER.encode(value).encode("utf-8")
+    except (TypeError, RecursionError) as error:
+        raise BadJson(f"no JSON: {error}") from None
 
 
-def _check_depth(text: str) -> None:
+def readable(value: Any, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
+    """The value as whoever reads it will have it: written and parsed. Raises ValueError if a reader would refuse it."""
+    return loads(dumps(value), max_bytes, max_depth)
+
+
+def _check_depth(text: str, max_depth: int) -> None:
     depth = 0
-    quoted = escaped = False
-    for character in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                quoted = False
-        elif character == '"':
-            quoted = True
-        elif character in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise BadJson(f"nested deeper than {MAX_DEPTH}")
-        elif character in "]}":
-            depth -= 1
+    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > max_depth:
+            raise BadJson(f"nested deeper than {max_depth}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -94,6 +90,9 @@ def _refuse_lone_surrogates(value: Any) -> None:
         raise BadJson("a string holds half of a surrogate pair") from None
 
 
+# Takes a string that never ends as one, so that no text makes the search begin again at each of its quotes.
+_STRINGS = re.compile(r'"(?:[^"\\]+|\\.?)*+"?', re.DOTALL)
+_BRACKETS = re.compile(r"[\[\]{}]")
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant
 )

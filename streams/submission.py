@@ -60,7 +60,9 @@ def parse_deadline(given: str | float, now: float) -> float:
     if isinstance(given, str):
         try:
             moment = epoch(given)
-        except (ValueError, OverflowError):
+        except OverflowError:
+            raise ValueError("must lie within a year from now") from None
+        except ValueError:
             raise ValueError("not RFC 3339 with an offset, such as 2030-01-31T12:00:00Z") from None
     else:
         moment = now + given

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from callstream.streams import strict_json
 from callstream.streams.chain import describe
-from callstream.streams.event import Body, Event, Json, Priority
+from callstream.streams.event import LAST_SECOND, Body, Event, Json, Priority
 from callstream.streams.keys import NAME_PATTERN, TASK_ID_PATTERN, TENANT_PATTERN
 from callstream.streams.strict_json import BadJson
 
@@ -25,6 +25,8 @@ STRUCTURED_TYPE = "application/cloudevents+json"
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_RECORD_BYTES = MAX_BODY_BYTES + 64 * 1024
 MAX_HEADER_BYTES = 4096
+MAX_BODY_DEPTH = strict_json.MAX_DEPTH + 8
+"""Deeper than a caller's document: what was taken at the door still fits when the event wraps it."""
 CLAIM_CHECK_BYTES = 256 * 1024
 
 Headers = list[tuple[str, bytes]]
@@ -49,10 +51,10 @@ class Record:
 
 
 def encode(event: Event, topic: str) -> Record:
-    """The event as a record of that topic. Raises ValueError for a body larger than `MAX_BODY_BYTES`.
+    """The event as a record of that topic. Raises ValueError for a body larger than `MAX_BODY_BYTES`, or no JSON.
 
-    A failed task is always encoded: the hop and the failure that it gained are small, and `MAX_RECORD_BYTES`, which
-    is what is read, leaves room for them.
+    A task with a failure may be larger by the hop and the failure that it gained: `MAX_RECORD_BYTES`, which is what
+    is read, leaves room for them.
     """
     attributes = {
         "specversion": SPEC_VERSION,
@@ -75,9 +77,11 @@ def encode(event: Event, topic: str) -> Record:
         attributes["traceparent"] = event.traceparent
     headers: Headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
     headers.append(("content-type", BINARY_TYPE.encode()))
-    return Record(
-        topic, event.key, strict_json.dumps(event.body.model_dump(mode="json", exclude_defaults=True)), headers
-    )
+    value = strict_json.dumps(event.body.model_dump(mode="json", exclude_defaults=True))
+    most = MAX_BODY_BYTES if event.body.failure is None else MAX_RECORD_BYTES
+    if len(value) > most:
+        raise ValueError(f"the event has {len(value):,} bytes; at most {most:,} are passed on")
+    return Record(topic, event.key, value, headers)
 
 
 def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None) -> Event:
@@ -91,15 +95,14 @@ def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | No
     media_type = plain.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if media_type == STRUCTURED_TYPE:
-            attributes, data = split_structured(strict_json.loads(value, MAX_RECORD_BYTES))
+            attributes, data = split_structured(strict_json.loads(value, MAX_RECORD_BYTES, MAX_BODY_DEPTH + 1))
         elif media_type.startswith("application/cloudevents"):
-            raise BadEvent(f"content-type {media_type!r} is not taken; send {STRUCTURED_TYPE} or binary mode")
+            raise BadEvent(f"content-type {media_type[:80]!r} is not taken; send {STRUCTURED_TYPE} or binary mode")
         else:
             attributes = {name[3:]: text for name, text in plain.items() if name.startswith("ce_")}
-            if attributes.get("datacontenttype", media_type or BINARY_TYPE) != BINARY_TYPE:
-                raise BadEvent(f"content type {media_type!r} is not taken; send {BINARY_TYPE}")
             check_attributes(attributes)
-            data = strict_json.loads(value, MAX_RECORD_BYTES)
+            _check_media_type(media_type or BINARY_TYPE)
+            data = strict_json.loads(value, MAX_RECORD_BYTES, MAX_BODY_DEPTH)
     except BadJson as error:
         raise BadEvent(f"body: {error}") from None
     return _event(attributes, data)
@@ -109,10 +112,12 @@ def check_attributes(attributes: Mapping[str, str]) -> None:
     """The attributes that every CloudEvent needs. Raises BadEvent naming the one that is missing or wrong."""
     version = attributes.get("specversion")
     if version != SPEC_VERSION:
-        raise BadEvent(f"specversion {version!r} is not taken; send {SPEC_VERSION!r}")
+        said = "is missing" if version is None else f"{version[:80]!r} is not taken"
+        raise BadEvent(f"attribute specversion {said}; send {SPEC_VERSION!r}")
     for name in ("id", "source", "type"):
         if not attributes.get(name):
             raise BadEvent(f"attribute {name!r} is missing")
+    _check_media_type(attributes.get("datacontenttype", BINARY_TYPE))
 
 
 def split_structured(envelope: object) -> tuple[dict[str, str], object]:
@@ -123,10 +128,12 @@ def split_structured(envelope: object) -> tuple[dict[str, str], object]:
         raise BadEvent("data_base64 is not taken; send JSON data")
     attributes = {}
     for name, value in envelope.items():
-        if name == "data":
+        if name == "data" or value is None:
             continue
-        if not isinstance(value, str | int | bool):
+        if not isinstance(value, str | int):
             raise BadEvent(f"attribute {name[:40]!r} must be a string or an integer")
+        if len(str(value)) > MAX_HEADER_BYTES:
+            raise BadEvent(f"attribute {name[:40]!r} is longer than {MAX_HEADER_BYTES:,} characters")
         attributes[name] = str(value)
     check_attributes(attributes)
     return attributes, envelope.get("data")
@@ -138,11 +145,19 @@ def timestamp(seconds: float) -> str:
 
 
 def epoch(text: str) -> float:
-    """RFC 3339 with an offset as epoch seconds. Raises ValueError."""
+    """RFC 3339 with an offset as epoch seconds. Raises ValueError, OverflowError outside of the years 1970 to 9999."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no UTC offset")
-    return moment.timestamp()
+        raise ValueError(f"{text[:80]!r} has no UTC offset")
+    seconds = moment.timestamp()
+    if not 0 <= seconds <= LAST_SECOND:
+        raise OverflowError(f"{text[:80]!r} is not within the years 1970 to 9999, UTC")
+    return seconds
+
+
+def _check_media_type(given: str) -> None:
+    if given.partition(";")[0].strip().lower() != BINARY_TYPE:
+        raise BadEvent(f"content type {given[:80]!r} is not taken; send {BINARY_TYPE}")
 
 
 def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
@@ -160,13 +175,15 @@ def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     return texts
 
 
+_PRIORITIES = tuple(map(str, Priority))
 _PATTERNS = {
     "tenant": re.compile(TENANT_PATTERN.replace("$", r"\Z")),
     "subject": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
     "chain": re.compile(NAME_PATTERN.replace("$", r"\Z")),
-    "chainversion": re.compile(r"^\d{1,6}\Z"),
-    "sequence": re.compile(r"^\d{1,4}\Z"),
-    "attempt": re.compile(r"^[1-9]\d{0,5}\Z"),
+    "chainversion": re.compile(r"^[0-9]{1,6}\Z"),
+    "sequence": re.compile(r"^[0-9]{1,4}\Z"),
+    "attempt": re.compile(r"^[1-9][0-9]{0,5}\Z"),
+    "type": re.compile(r"^[!-~]{1,200}\Z"),
     "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
 }
 
@@ -180,6 +197,14 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             raise BadEvent(f"attribute {name!r} is {'missing' if value is None else f'not valid: {value[:80]!r}'}")
         return value
 
+    def moment(name: str) -> float:
+        try:
+            return epoch(attributes[name])
+        except (ValueError, OverflowError) as error:
+            raise BadEvent(f"attribute {name!r}: {str(error)[:200]}") from None
+
+    if attributes.get("priority", Priority.NORMAL) not in _PRIORITIES:
+        raise BadEvent(f"attribute 'priority' is {attributes['priority'][:80]!r}, not one of {', '.join(_PRIORITIES)}")
     try:
         return Event(
             tenant=text("tenant"),
@@ -190,17 +215,13 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             body=_BODY.validate_python(data),
             attempt=int(text("attempt", "1")),
             priority=Priority(attributes.get("priority", Priority.NORMAL)),
-            time=epoch(attributes["time"]) if "time" in attributes else 0.0,
-            deadline=epoch(attributes["expirytime"]) if "expirytime" in attributes else None,
+            time=moment("time") if "time" in attributes else 0.0,
+            deadline=moment("expirytime") if "expirytime" in attributes else None,
             traceparent=text("traceparent") if "traceparent" in attributes else None,
-            type=attributes["type"],
+            type=text("type"),
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None
-    except BadEvent:
-        raise
-    except (ValueError, OverflowError) as error:
-        raise BadEvent(f"attributes: {str(error)[:200]}") from None
 
 
 def as_json(event: Event) -> Json:
