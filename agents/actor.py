@@ -176,7 +176,7 @@ class Actor:
 
     async def _try(self, event: Event, delivery: Delivery, policy: Policy) -> Outcome:
         now = self._ports.now()
-        if event.deadline is not None and now > event.deadline:
+        if policy.keeps_deadline and event.deadline is not None and now > event.deadline:
             late = f"its deadline passed {now - event.deadline:.1f} s before {policy.step!r} could start"
             return Bury(Failure(kind="deadline", message=late))
         try:

@@ -28,7 +28,7 @@ class Intake:
 
     def policy(self, event: Event) -> Policy:
         """One short try: nothing here waits for anyone but the log."""
-        return Policy(step=SERVICE)
+        return Policy(step=SERVICE, keeps_deadline=True)
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Start the task, start it again, or refuse it."""

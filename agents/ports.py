@@ -95,11 +95,15 @@ class Ports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which step an event is about to take, how often it is tried and how long one try may last."""
+    """Which step an event is about to take, how often it is tried and how long one try may last.
+
+    `keeps_deadline`: past the task's deadline it does not start; what only records or tells an end always does.
+    """
 
     step: str
     attempts: Attempts = field(default_factory=Attempts)
     timeout_seconds: float = 60.0
+    keeps_deadline: bool = False
 
 
 class Role(Protocol):

@@ -13,13 +13,12 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
-from callstream.streams.event import Event, Json, Strict, Submission
+from callstream.streams.event import TASK, Event, Json, Strict, Submission
+from callstream.streams.event import VERDICT as VERDICT_TYPE
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Finish, Forward, Keep, Outcome, Resume
 from callstream.streams.wire import STRUCTURED_TYPE, as_json, decode
 
-TASK_TYPE = "callstream.task"
-VERDICT_TYPE = "callstream.review.verdict"
 VERDICT = "verdict"
 MOST_EDITED_STEPS = 16
 MOST_EDITED_FIELDS = 16
@@ -110,7 +109,7 @@ def outcome_of(row: Json, sequence: int) -> Outcome:
     verdict = Verdict.model_validate(row["verdict"])
     # The desk stands between the step that held and the next one, whose sequence the held event has already.
     edited = held.with_body(outputs=_edited(held, verdict), held=None)
-    before = replace(edited, sequence=held.sequence - 1, type=TASK_TYPE)
+    before = replace(edited, sequence=held.sequence - 1, type=TASK)
     said = verdict.model_dump(mode="json", exclude={"edits"})
     if verdict.verdict is Choice.REJECT:
         reason = f"rejected by {verdict.reviewer}" + (f": {verdict.reason}" if verdict.reason else "")

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 
 from callstream.streams import topics
 from callstream.streams.chain import Chain, Chains
-from callstream.streams.event import End, Event, Failure, Hop, Json
+from callstream.streams.event import TASK, TASK_HELD, TASK_NOTIFIED, VERDICT, End, Event, Failure, Hop, Json
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
 from callstream.streams.topics import topic_of
 from callstream.streams.wire import Record, encode
 
-TASK = "callstream.task"
 MAX_NOTES = 32
 
 
@@ -42,16 +41,16 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             return [_terminal(done, end, chains, failure)]
         case Hold():
             held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=outcome.reason[:2000])
-            return [encode(replace(held, type="callstream.task.held"), topic_of(topics.REVIEW))]
+            return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
         case Bury(failure=failure, ends_task=ends_task):
             dead = event.with_body(failure=_named(failure, work), trail=(*event.body.trail, _hop(work, outcome)))
-            letters = [encode(replace(dead, type="callstream.task.dead"), topic_of(topics.DEAD))]
-            if ends_task:
+            letters = [encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))]
+            if ends_task and event.body.end is None and event.type != VERDICT:
                 letters.append(_terminal(_next(dead), End.FAILED, chains, dead.body.failure))
             return letters
         case Announce(output=output):
             said = event.with_body(outputs={work.service: output})
-            return [encode(replace(said, type="callstream.task.notified"), topic_of(topics.NOTIFIED))]
+            return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
         case Keep():
@@ -81,7 +80,7 @@ def _next(event: Event) -> Event:
 def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
     result = _result(event, chains) if end is End.FINISHED else None
     ended = event.with_body(end=end, failure=failure, result=result, held=None)
-    return encode(replace(ended, type=f"callstream.task.{end}"), topic_of(topics.FINISHED))
+    return encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED))
 
 
 def _result(event: Event, chains: Chains) -> Json:

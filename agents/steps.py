@@ -28,7 +28,7 @@ class StepRole:
     def policy(self, event: Event) -> Policy:
         """The step's own attempts and time-out."""
         step = self._step(event)
-        return Policy(step.name, step.attempts, step.timeout_seconds)
+        return Policy(step.name, step.attempts, step.timeout_seconds, keeps_deadline=True)
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Let the step decide."""

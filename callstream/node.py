@@ -1,10 +1,10 @@
 """Builds the services of one process and joins them: the composition root, which alone knows all parts."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from typing import cast
 
 from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,6 +21,7 @@ from callstream.agents.review import ReviewDesk
 from callstream.agents.roles import ActRole
 from callstream.agents.steps import StepRole
 from callstream.agents.tools import Tools
+from callstream.agents.workers import Workers
 from callstream.settings import Settings
 from callstream.streams import topics
 from callstream.streams.blobs import BlobStore
@@ -42,6 +43,7 @@ log = logging.getLogger("callstream.node")
 GATEWAY, INTAKE, REVIEW, NOTIFY, PREPARE = "gateway", "intake", "review", "notify", "prepare"
 MAX_CHANGE_BYTES = 9 * 1024 * 1024
 HOUR = 3_600.0
+LOOK_SECONDS = 0.25
 GATEWAY_FACTOR = 16
 """The gateway folds what every other service sends, many events in one write: it takes so many times more at once."""
 
@@ -76,11 +78,12 @@ class Node:
         )
         self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
         self._database: AsyncEngine = make_engine(settings.delivery)
-        self._workers = ProcessPoolExecutor(settings.worker_processes, mp_context=get_context("spawn"))
+        self._workers = Workers(settings.worker_processes)
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
-        for app in others:
-            self.main.service(app)
+        self._others = others
+        self.main.background.append(self._run_others)
+        self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
 
     def _build(self, service: str) -> ServiceApp:
@@ -97,24 +100,28 @@ class Node:
             case "gateway":
                 self._build_gateway(app)
             case "intake":
-                seen = self._table(app, "seen", older_than("at", self.settings.seen_hours * HOUR))
+                seen = self._table(app, topics.SEEN, older_than("at", self.settings.seen_hours * HOUR))
                 self._host(app, Intake(self.chains, time.time), seen, topics.INTAKE)
             case "review":
-                reviews = self._table(app, "reviews", older_than("decided", self.settings.finished_hours * HOUR))
+                reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
                 role = ActRole(service, ReviewDesk().act, stateful=True)
                 self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
                 app.closing.append(notifier.close)
-                self._host(app, ActRole(service, notifier.act, False, notifier.policy), None, topics.FINISHED)
+                self._host(
+                    app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
+                )
             case _:
                 self._build_steps(app, service)
         return app
 
     def _build_steps(self, app: ServiceApp, service: str) -> None:
         remembers = any(step.remembers for step in self.chains.steps_of(service))
-        table = self._table(app, "receipts", older_than("at", self.settings.seen_hours * HOUR)) if remembers else None
+        table = (
+            self._table(app, topics.RECEIPTS, older_than("at", self.settings.seen_hours * HOUR)) if remembers else None
+        )
         role = StepRole(service, self.chains, remembers)
         profiles = Profiles(app, store_options()) if service == PREPARE else None
         tools = Tools(
@@ -127,7 +134,7 @@ class Node:
 
         async def opening() -> None:
             if service == "deliver":
-                await prepare_database(self._database)
+                await prepare_database(self.settings.delivery)
             await role.open(tools)
 
         app.opening.append(opening)
@@ -135,8 +142,8 @@ class Node:
         self._host(app, role, table, service)
 
     def _build_gateway(self, app: ServiceApp) -> None:
-        rows = self._table(app, "tasks", ended_before(self.settings.finished_hours * HOUR))
-        latencies = self._table(app, "latency", window_over)
+        rows = self._table(app, topics.TASKS, ended_before(self.settings.finished_hours * HOUR))
+        latencies = self._table(app, topics.LATENCY, window_over)
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
         port.journal = journal
@@ -148,7 +155,7 @@ class Node:
         app.closing.append(server.stop)
 
     def _table(self, app: ServiceApp, name: str, expired: Expired) -> DurableTable:
-        table: DurableTable = app.Table(
+        table = app.Table(
             name,
             key_type=bytes,
             value_type=bytes,
@@ -156,8 +163,9 @@ class Node:
             options=store_options(),
             extra_topic_configs={"max.message.bytes": MAX_CHANGE_BYTES},
         )
-        app.background.append(Sweeper(table, expired, time.time).run)
-        return table
+        durable = cast(DurableTable, table)
+        app.background.append(Sweeper(durable, expired, time.time).run)
+        return durable
 
     def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:
         ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service))
@@ -166,6 +174,22 @@ class Node:
     def _url(self) -> str:
         web = self.settings.web
         return web.public_url or f"http://{web.host}:{web.port}"
+
+    async def _run_others(self) -> None:
+        """Start the other services side by side with the main one, and end it when one of them ends."""
+        for app in self._others:
+            app.finalize()
+        starting = [asyncio.create_task(app.maybe_start()) for app in self._others]
+        while True:
+            for app, start in zip(self._others, starting, strict=True):
+                failed = app.failure or app.crash_reason or (start.exception() if start.done() else None)
+                if failed is not None:
+                    self.main.fail(failed)
+                    return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _stop_others(self, _seconds: float) -> None:
+        await asyncio.gather(*(app.stop() for app in self._others), return_exceptions=True)
 
     async def _close(self) -> None:
         await self._model.close()

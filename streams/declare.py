@@ -13,10 +13,12 @@ from callstream.streams.topics import (
     FINISHED,
     INTAKE,
     NOTIFIED,
-    PROFILES,
+    OWN_TABLES,
+    RECEIPTS,
     REVIEW,
     VERDICTS,
     TopicPlan,
+    changelog_of,
     topic_of,
 )
 from callstream.streams.wire import MAX_RECORD_BYTES
@@ -34,12 +36,24 @@ class BrokerUnreachable(Exception):
 
 
 def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: float) -> list[TopicPlan]:
-    """Every topic that these chains need: one for each service, and callstream's own."""
+    """Every topic that these chains need: one for each service, callstream's own, and each table's changelog.
+
+    Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
+    """
     names = dict.fromkeys((INTAKE, *chains.services(), REVIEW, VERDICTS, FINISHED, NOTIFIED))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
-    plans.append(TopicPlan(topic_of(PROFILES), partitions, replicas, retention_seconds, compacted=True))
+    plans += [
+        TopicPlan(changelog_of(service, table), partitions, replicas, retention_seconds, True, MAX_DEAD_RECORD_BYTES)
+        for service, table in tables_of(chains)
+    ]
     return plans
+
+
+def tables_of(chains: Chains) -> list[tuple[str, str]]:
+    """Every table as (service, table): callstream's own, and `receipts` of each service with a step that remembers."""
+    remembering = dict.fromkeys(step.service for chain in chains for step in chain.steps if step.remembers)
+    return [*OWN_TABLES, *((service, RECEIPTS) for service in remembering)]
 
 
 def differences(wanted: TopicPlan, partitions: int, config: dict[str, str]) -> list[str]:

@@ -9,7 +9,15 @@ DEAD = "dead"
 REVIEW = "review"
 VERDICTS = "verdicts"
 NOTIFIED = "notified"
-PROFILES = "profiles"
+SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
+OWN_TABLES = (
+    ("intake", SEEN),
+    ("review", REVIEWS),
+    ("gateway", TASKS),
+    ("gateway", LATENCY),
+    ("prepare", PROFILES),
+)
+"""Tables that are there whatever the chains are, as (service, table)."""
 
 
 def topic_of(service: str) -> str:
@@ -24,6 +32,11 @@ def topic_of(service: str) -> str:
 def group_of(service: str) -> str:
     """The app id of a service, and so its consumer group and the prefix of its changelogs."""
     return f"{PREFIX}-{service}"
+
+
+def changelog_of(service: str, table: str) -> str:
+    """The changelog of a service's table, as Faust names it."""
+    return f"{group_of(service)}-{table}-changelog"
 
 
 def is_changelog(topic: str) -> bool:

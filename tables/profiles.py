@@ -1,18 +1,17 @@
 """What is known about users: a global table, so that every worker that prepares tasks has all of it.
 
-The topic `callstream.profiles` is the table's own changelog: whoever puts a profile there, keyed by tenant and user,
-has changed the table everywhere; a tombstone erases it.
+Its changelog is its source: whoever puts a profile there, keyed by tenant and user, has changed the table everywhere;
+a tombstone erases it. The topic has the name that Faust gives it, because Faust's assignor knows no other and a global
+table with a topic of its own never starts.
 """
 
 import logging
-
-import faust
 
 from callstream.streams import strict_json
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.keys import task_key
-from callstream.streams.topics import PROFILES, topic_of
+from callstream.streams.topics import PROFILES
 
 log = logging.getLogger("callstream.profiles")
 
@@ -28,22 +27,14 @@ class Profiles:
     """Look-ups in the global table of one app."""
 
     def __init__(self, app: ServiceApp, options: dict[str, object]) -> None:
-        self._table: faust.GlobalTable[bytes, bytes] = app.GlobalTable(
+        self._table = app.GlobalTable(
             PROFILES,
             key_type=bytes,
             value_type=bytes,
             partitions=app.partitions,
             options=options,
-            changelog_topic=app.topic(
-                topic_of(PROFILES),
-                key_type=bytes,
-                value_type=bytes,
-                key_serializer="raw",
-                value_serializer="raw",
-                partitions=app.partitions,
-                compacting=True,
-                internal=True,
-            ),
+            recovery_buffer_size=1,
+            synchronize_all_active_partitions=True,
         )
 
     def get(self, tenant: str, user: str) -> Json | None:

@@ -5,10 +5,7 @@ any order, changes nothing that a later one has said.
 """
 
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import Event, Hop, Json
-
-HELD = "callstream.task.held"
-NOTIFIED = "callstream.task.notified"
+from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, Event, Hop, Json
 
 State = str
 _RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
@@ -16,7 +13,7 @@ _RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "
 
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
-    if event.type == NOTIFIED:
+    if event.type == TASK_NOTIFIED:
         return _notified(row, event, now), ()
     if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
         return row, ()
@@ -29,7 +26,7 @@ def state_of(event: Event) -> State:
     """What an event says about its task: accepted, running, held, finished, rejected or failed."""
     if event.body.end is not None:
         return str(event.body.end)
-    if event.type == HELD:
+    if event.type == TASK_HELD:
         return "held"
     return "accepted" if event.sequence == 0 else "running"
 

@@ -99,6 +99,7 @@ class Infer(Step):
     attempts: Attempts = field(default_factory=Attempts)
     timeout_seconds: float = 60.0
     service: ClassVar[str] = "infer"
+    remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.asks <= 8:

@@ -16,6 +16,8 @@ from callstream.web.tree import tree
 MOST_ROWS = 200
 USUAL_ROWS = 50
 _MOST_KEY_CHARACTERS = 1000
+_LATEST_FIRST = ("updated", "answered", "decided", "started", "created")
+_SHOWN_ELSEWHERE = frozenset({"state", "tenant", "id", "digest", *_LATEST_FIRST})
 
 
 async def get_tables(request: web.Request) -> web.Response:
@@ -55,6 +57,7 @@ async def get_rows(request: web.Request) -> web.StreamResponse:
     kept = {"prefix": prefix} | ({"partition": str(chosen.partition)} if chosen else {}) | {"limit": str(limit)}
     more = more or len(found) > limit
     following = urlencode(kept | key_query(shown[-1][0].key, "after")) if more and shown else None
+    listed = [_shown(row, partition) for row, partition in shown]
     names = {
         "table": _summary(table),
         "chosen": chosen.partition if chosen else None,
@@ -62,7 +65,9 @@ async def get_rows(request: web.Request) -> web.StreamResponse:
         "is_first": after is None,
         "first": urlencode(kept),
         "following": following,
-        "rows": [_shown(row, partition) for row, partition in shown],
+        "rows": listed,
+        "has_state": any(row["state"] is not None for row in listed),
+        "has_time": any(row["updated"] is not None for row in listed),
     }
     return request.app[PAGES].render(request, "rows.html", names)
 
@@ -173,14 +178,14 @@ def _summary(table: TableInfo) -> dict[str, object]:
 
 def _shown(row: Row, partition: int) -> dict[str, object]:
     """A row for a list: its key, a link, and the members that tell most."""
-    value = row.value
-    state, updated = value.get("state"), value.get("updated", value.get("created"))
-    rest = {name: each for name, each in value.items() if name not in ("state", "updated", "tenant", "id", "digest")}
+    state = row.value.get("state")
+    moments = [row.value.get(name) for name in _LATEST_FIRST]
+    times = [moment for moment in moments if isinstance(moment, int | float) and 1e9 <= moment < 4.1e9]
     return {
         "key": key_text(row.key),
         "link": urlencode({"partition": partition} | key_query(row.key)),
         "partition": partition,
         "state": state if isinstance(state, str) else None,
-        "updated": updated if isinstance(updated, int | float) and 1e9 <= updated < 4.1e9 else None,
-        "rest": rest,
+        "updated": times[0] if times else None,
+        "rest": {name: each for name, each in row.value.items() if name not in _SHOWN_ELSEWHERE},
     }

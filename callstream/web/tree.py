@@ -151,6 +151,8 @@ def _pieces(value: Any) -> Iterator[str]:
             yield str(value).lower()
         case None:
             yield "null"
+        case float():
+            yield f"{value:.6g}" if abs(value) < 1e9 else f"{value:.0f}"
         case _:
             yield repr(value)
 

@@ -43,14 +43,16 @@
     ...(values ? { values: (_, ticks) => ticks.map(values), size } : {}),
   });
 
-  const times = (size) => ({ ...axis(), space: 70, values: (_, ticks) => ticks.map((tick) => {
+  const times = (size) => ({ ...axis(), size: 24, gap: 4, space: 70, values: (_, ticks) => ticks.map((tick) => {
     const moment = new Date(tick * 1000);
     const time = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     return size < 3600 || moment.getHours() ? time : moment.toLocaleDateString([], { day: "numeric", month: "short" });
   }) });
 
-  const common = (width, height, size, now, span) => ({
-    width, height, legend: { show: false }, padding: [8, 8, 0, 0],
+  // The errors' axis takes room at the right of the lower plot; the upper one leaves it free, so that times align.
+  const ERRORS_WIDTH = 30;
+  const common = (width, height, now, span, padding) => ({
+    width, height, legend: { show: false }, padding,
     cursor: { sync: { key: "latency" }, drag: { x: false, y: false }, points: { size: 5 } },
     scales: { x: { range: () => [now - span, now] }, y: { range: (_, __, most) => [0, (most || 1) * 1.1] },
       errors: { range: (_, __, most) => [0, Math.max(4, most * 1.1)] } },
@@ -63,16 +65,16 @@
     const span = Math.max(size * 20, now - (points[0]?.[0] ?? now) + size);
     const width = Math.max(220, card.plots.clientWidth);
     card.drawn.forEach((plot) => plot.destroy());
-    const latency = new uPlot({ ...common(width, 150, size, now, span),
+    const latency = new uPlot({ ...common(width, 150, now, span, [8, ERRORS_WIDTH, 0, 0]),
       series: [{}, line("p50"), line("p95"), line("p99")],
       axes: [times(size), axis(callstream.seconds, 62)],
     }, data.slice(0, 4), card.plots);
-    const rate = new uPlot({ ...common(width, 96, size, now, span),
+    const rate = new uPlot({ ...common(width, 84, now, span, [8, 0, 8, 0]),
       series: [{}, { label: "rate", stroke: colour("rate"), width: 1.2, fill: colour("rate-fill"), points: { show: false } },
         { label: "errors", scale: "errors", stroke: colour("errors"), fill: colour("errors"), width: 0, points: { show: false },
           paths: uPlot.paths.bars({ size: [0.5, 8, 2] }) }],
       axes: [{ ...times(size), show: false }, { ...axis((tick) => `${Number(tick.toPrecision(3))}/s`, 62), space: 28 },
-        { ...axis((tick) => (Number.isInteger(tick) ? String(tick) : ""), 34), side: 1, scale: "errors", grid: { show: false }, space: 28 }],
+        { ...axis((tick) => (Number.isInteger(tick) ? String(tick) : ""), ERRORS_WIDTH), side: 1, scale: "errors", grid: { show: false }, space: 28, stroke: colour("errors") }],
     }, [data[0], data[4], data[5]], card.plots);
     card.drawn = [latency, rate];
   };

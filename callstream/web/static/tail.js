@@ -56,7 +56,7 @@
       cell(label(state, `state ${STATES.has(state) ? state : ""}`)),
       cell(progress(row)),
       cell(last ? label(`${last.step} ${callstream.seconds(last.seconds)}`, "muted") : "–"),
-      cell(callstream.seconds(row.updated - row.created), "num"),
+      cell(last ? callstream.seconds(row.updated - row.created) : "–", "num"),
       cell(callstream.time(row.updated)),
     );
     line.className = "fresh";
@@ -72,12 +72,16 @@
     shown.delete(key);
     const line = render(update);
     line.hidden = !fits(line);
+    line.dataset.key = key;
+    line.dataset.updated = update.row.updated;
     shown.set(key, line);
-    rows.prepend(line);
+    // What happened before this page was opened comes chain by chain, so the place is looked for, not taken for the top.
+    let next = rows.firstElementChild;
+    while (next && Number(next.dataset.updated) > update.row.updated) next = next.nextElementSibling;
+    rows.insertBefore(line, next);
     if (shown.size > MOST_ROWS) {
-      const [oldest, its] = shown.entries().next().value;
-      its.remove();
-      shown.delete(oldest);
+      shown.delete(rows.lastElementChild.dataset.key);
+      rows.lastElementChild.remove();
     }
     empty.hidden = true;
   };

@@ -59,7 +59,7 @@ async def test_extensions_are_taken_over(client: Client, port: FakePort) -> None
     ("envelope", "status", "said"),
     [
         ([], 400, "JSON object"),
-        (structured(specversion="0.3"), 400, "specversion '0.3' is not taken"),
+        (structured(specversion="0.3"), 400, "'0.3' is not taken"),
         ({"specversion": "1.0", "source": "/s", "type": "t", "data": {}}, 400, "attribute 'id' is missing"),
         ({"specversion": "1.0", "id": "1", "type": "t", "data": {}}, 400, "attribute 'source' is missing"),
         ({"id": "1", "source": "/s", "type": "t"}, 400, "specversion"),
