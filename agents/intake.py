@@ -52,7 +52,7 @@ class Intake:
         except (UnknownChain, InvalidInput) as error:
             return _refused(error)
         decided = {"digest": event.body.digest, "version": chain.version, "time": moment, "deadline": event.deadline}
-        await state.save({**decided, "at": self._clock()})
+        await state.save(decided)
         return outcome
 
     def _started(self, event: Event, chain: Chain, moment: float, deadline: float | None) -> Resume:

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    TopicAlreadyExistsError,
+    for_code,
+)
 
 from callstream.streams.chain import Chains
 from callstream.streams.topics import (
@@ -19,11 +26,13 @@ from callstream.streams.topics import (
     VERDICTS,
     TopicPlan,
     changelog_of,
+    group_of,
     topic_of,
 )
 from callstream.streams.wire import MAX_RECORD_BYTES
 
 TIMEOUT_SECONDS = 30.0
+COORDINATOR_POLL_SECONDS = 0.1
 MAX_DEAD_RECORD_BYTES = 2 * MAX_RECORD_BYTES
 
 
@@ -76,6 +85,7 @@ async def declare(bootstrap: str, plans: Iterable[TopicPlan]) -> None:
             await admin.start()
             await _create(admin, wanted)
             await _compare(admin, wanted)
+            await _await_coordinator(admin)
     except (KafkaError, TimeoutError, OSError) as error:
         raise BrokerUnreachable(f"no Kafka broker answers at {bootstrap}: {error!r}") from error
     finally:
@@ -95,6 +105,17 @@ async def _create(admin: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> None:
     for name, code, *message in answer.topic_errors:
         if code and for_code(code) is not TopicAlreadyExistsError:
             raise TopicsDiffer(f"topic {name} cannot be created: {for_code(code).__name__} {message}")
+
+
+async def _await_coordinator(admin: AIOKafkaAdminClient) -> None:
+    """A new broker has to make its topic of offsets first; consumers that ask before are told to wait much longer."""
+    while True:
+        try:
+            await admin.list_consumer_group_offsets(group_of(INTAKE))
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            await asyncio.sleep(COORDINATOR_POLL_SECONDS)
+        else:
+            return
 
 
 async def _compare(admin: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> None:

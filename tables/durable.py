@@ -6,6 +6,7 @@ when the changelog has it.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -94,7 +95,10 @@ class DurableTable(faust.Table[bytes, bytes]):
 
 @dataclass(slots=True)
 class TableCell:
-    """One task's row, as JSON, under the claim of the event that is worked on."""
+    """One task's row, as JSON, under the claim of the event that is worked on.
+
+    A saved row carries `at`, the moment it was saved (epoch seconds): rows are swept by it.
+    """
 
     table: DurableTable
     claim: Claim
@@ -113,8 +117,9 @@ class TableCell:
 
     async def save(self, value: Json) -> None:
         """Write the row and wait until the log has it. Raises LostOwnership, LogUnavailable."""
-        await self.table.write(self.claim, self.key, strict_json.dumps(value))
-        self._value, self._loaded = value, True
+        row = {**value, "at": time.time()}
+        await self.table.write(self.claim, self.key, strict_json.dumps(row))
+        self._value, self._loaded = row, True
 
 
 @dataclass(slots=True)
