@@ -7,19 +7,20 @@ delivery is taken only when there is room, so that what cannot run stays in Kafk
 import asyncio
 import logging
 import traceback
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from random import Random
 
 from callstream.agents.ports import Delivery, Policy, Ports, Role
-from callstream.agents.settle import Work, settle
+from callstream.agents.settle import Work, line, settle
 from callstream.agents.turns import Turns
 from callstream.streams.chain import Attempts, Chains, UnknownChain
-from callstream.streams.event import Event, Failure
+from callstream.streams.event import MAX_NOTES, Event, Failure
 from callstream.streams.ledger import Ledger, LedgerSnapshot, Ticket
 from callstream.streams.letters import unreadable
-from callstream.streams.outcome import Bury, Outcome, Retry
+from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.wire import BadEvent, LogUnavailable, Record, decode
 from callstream.streams.wire import encode as encode_event
@@ -27,12 +28,9 @@ from callstream.streams.wire import encode as encode_event
 log = logging.getLogger("callstream.actor")
 
 MAX_TRACEBACK = 8000
-
-
-@dataclass(slots=True)
-class _Tries:
-    count: int = 0
-    notes: list[str] = field(default_factory=list)
+LONGEST_PAUSE_ASKED_SECONDS = 60.0
+CANCELLED_SECONDS = 5.0
+"""How long a drain waits for what it has cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,8 @@ class Actor:
             self.taken += 1
             task = asyncio.create_task(self._handle(delivery, ticket))
             self._running[task] = ticket
+            # A task that is cancelled before its first step never runs a line of its own, so it can't free its room.
+            task.add_done_callback(self._ended)
             while not self._has_room():
                 self._freed.clear()
                 await self._freed.wait()
@@ -84,6 +84,7 @@ class Actor:
         unfinished = self._ledger.revoke()
         for task in self._running:
             task.cancel()
+        self._freed.set()
         if unfinished:
             log.info(
                 "revoked: %d unfinished events go back to the log",
@@ -96,10 +97,11 @@ class Actor:
         self._closed = True
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
-        left = list(self._running)
+        left = [task for task in self._running if not task.done()]
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            await asyncio.wait(left, timeout=CANCELLED_SECONDS)
         return not left
 
     def snapshot(self) -> ActorSnapshot:
@@ -112,26 +114,29 @@ class Actor:
     async def _handle(self, delivery: Delivery, ticket: Ticket[Delivery]) -> None:
         try:
             await self._process(delivery)
+            for released in self._ledger.finish(ticket):
+                released.ack()
+            self.finished += 1
         except asyncio.CancelledError:
-            if not ticket.void and not self._closed:
-                raise
+            if ticket.void or self._closed:
+                return
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                self._ports.crashed(LogUnavailable("a send was cancelled: its record may not be on the log"))
+            raise
         except LostOwnership:
             log.info("%s/%d@%d: partition lost, left to its owner", delivery.topic, delivery.partition, delivery.offset)
         except Exception as error:
             self._ports.crashed(error)
-        else:
-            for released in self._ledger.finish(ticket):
-                released.ack()
-            self.finished += 1
-        finally:
-            task = asyncio.current_task()
-            if task is not None:
-                self._running.pop(task, None)
-            self._freed.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._freed.set()
 
     async def _process(self, delivery: Delivery) -> None:
         try:
             event = decode(await self._ports.load(delivery), delivery.headers)
+            moved = self._moved(event, delivery)
         except BadEvent as error:
             origin = (delivery.topic, delivery.partition, delivery.offset)
             await self._ports.send(
@@ -139,31 +144,38 @@ class Actor:
             )
             log.warning("%s/%d@%d is unreadable: %s", *origin, error, extra={"service": self.role.service})
             return
-        if self._ports.partition_of(event.key) != delivery.partition:
-            await self._ports.send(encode_event(event, delivery.topic), delivery)
-            return
         async with AsyncExitStack() as stack:
             if self.role.stateful:
                 await stack.enter_async_context(self._turns.turn(event.key))
-            for record in await self._decide(event, delivery):
+            for record in moved or await self._decide(event, delivery):
                 await self._ports.send(record, delivery)
+
+    def _moved(self, event: Event, delivery: Delivery) -> list[Record]:
+        """The event once more, for the partition of its key, if it stands in another. Raises BadEvent."""
+        if self._ports.partition_of(event.key) == delivery.partition:
+            return []
+        try:
+            return [encode_event(event, delivery.topic)]
+        except ValueError as error:
+            raise BadEvent(f"in the wrong partition, and {error}") from None
 
     async def _decide(self, event: Event, delivery: Delivery) -> list[Record]:
         """Try until there is an outcome other than Retry; then the records that follow from it."""
         started = self._ports.now()
         policy = Policy(step=self.role.service)
-        notes: list[str] = []
+        notes: deque[str] = deque(maxlen=MAX_NOTES)
         attempt = event.attempt
         try:
             policy = self.role.policy(event)
         except UnknownChain as error:
-            outcome: Outcome = Bury(Failure(kind="unknown-chain", message=str(error)))
+            outcome: Outcome = Bury(_failure(error))
         else:
             while True:
                 outcome = await self._try(replace(event, attempt=attempt), delivery, policy)
                 if not isinstance(outcome, Retry):
                     break
-                notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}"[:2000])
+                self.progress += 1
+                notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
                 if attempt >= policy.attempts.most:
                     outcome = Bury(outcome.failure)
                     break
@@ -172,7 +184,16 @@ class Actor:
         work = Work(
             self.role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
         )
-        return settle(event, outcome, work, self._chains)
+        return self._settle(event, outcome, work)
+
+    def _settle(self, event: Event, outcome: Outcome, work: Work) -> list[Record]:
+        """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
+        try:
+            return settle(event, outcome, work, self._chains)
+        except Exception as error:
+            log.exception("what %s decided can't be performed", work.step, extra={"task": event.task})
+            target = outcome.event if isinstance(outcome, Resume) else event
+            return settle(target, Bury(_failure(error)), work, self._chains)
 
     async def _try(self, event: Event, delivery: Delivery, policy: Policy) -> Outcome:
         now = self._ports.now()
@@ -180,28 +201,31 @@ class Actor:
             late = f"its deadline passed {now - event.deadline:.1f} s before {policy.step!r} could start"
             return Bury(Failure(kind="deadline", message=late))
         try:
-            async with asyncio.timeout(policy.timeout_seconds):
+            async with asyncio.timeout(policy.timeout_seconds) as allowed:
                 return await self.role.act(event, self._ports.cell(event.key, delivery))
-        except (LostOwnership, LogUnavailable):
+        except (LostOwnership, LogUnavailable, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
-        except TimeoutError:
-            return Retry(
-                Failure(kind="timeout", message=f"{policy.step!r} took longer than {policy.timeout_seconds:g} s")
-            )
-        except Exception as error:
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise
+            if isinstance(error, TimeoutError) and allowed.expired():
+                late = f"{policy.step!r} took longer than {policy.timeout_seconds:g} s"
+                return Retry(Failure(kind="timeout", message=late))
+            # Also what is no Exception: a panic of a native library, or the cancellation of what the step waited for.
             log.exception("step %s failed", policy.step, extra={"task": event.task, "tenant": event.tenant})
-            return Retry(_bug(error))
+            return Retry(_failure(error))
 
     def _pause(self, attempts: Attempts, attempt: int, asked: float | None) -> float:
-        ceiling = min(attempts.longest_pause_seconds, attempts.first_pause_seconds * 2 ** (attempt - 1))
+        ceiling = min(attempts.longest_pause_seconds, attempts.first_pause_seconds * 2.0 ** min(attempt - 1, 60))
         pause = self._random.uniform(0, ceiling)
-        return max(pause, min(asked, 60.0)) if asked is not None else pause
+        return max(pause, min(asked, LONGEST_PAUSE_ASKED_SECONDS)) if asked is not None else pause
 
 
-def _bug(error: Exception) -> Failure:
-    where = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
-    return Failure(kind="bug", message=_clean(f"{type(error).__name__}: {error}")[:2000], traceback=_clean(where))
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def _failure(error: BaseException) -> Failure:
+    """An exception as an event carries it, whatever its text is and however long."""
+    if isinstance(error, UnknownChain):
+        return Failure(kind="unknown-chain", message=line(str(error)))
+    said = "".join(traceback.format_exception_only(error)).strip()
+    where = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+    return Failure(kind="bug", message=line(said), traceback=where[-MAX_TRACEBACK:])

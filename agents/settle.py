@@ -1,18 +1,33 @@
 """The one place that performs an outcome: from an event and what was decided about it to the records that follow.
 
 Pure: no clock, no log. The actor sends what comes back and acknowledges the event only when all of it is on the log.
+What a step gives is taken as its reader will have it, so that nothing is sent that the next service would refuse.
 """
 
 from dataclasses import dataclass, replace
 
-from callstream.streams import topics
+from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains
-from callstream.streams.event import TASK, TASK_HELD, TASK_NOTIFIED, VERDICT, End, Event, Failure, Hop, Json
+from callstream.streams.event import (
+    MAX_HOPS,
+    MAX_LINE,
+    MAX_NOTES,
+    TASK,
+    TASK_HELD,
+    TASK_NOTIFIED,
+    VERDICT,
+    End,
+    Event,
+    Failure,
+    Hop,
+    Json,
+    Submission,
+)
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
 from callstream.streams.topics import topic_of
-from callstream.streams.wire import Record, encode
+from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
-MAX_NOTES = 32
+LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +43,11 @@ class Work:
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
-    """The records that an outcome asks for, in the order in which they are to be sent."""
+    """The records that an outcome asks for, in the order in which they are to be sent.
+
+    Raises ValueError for what cannot be passed on, UnknownChain, TypeError for what is no outcome, and whatever the
+    chain's `result` raises. A Bury of an event that was read from a topic can always be performed.
+    """
     match outcome:
         case Forward():
             return _forward(event, outcome, work, chains)
@@ -36,20 +55,19 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             end = End.REJECTED if outcome.rejected else End.FINISHED
             done = _done(event, work, outcome.output, _hop(work, outcome))
             failure = (
-                Failure(kind="rejected", message=outcome.reason[:2000], step=work.step) if outcome.rejected else None
+                Failure(kind="rejected", message=line(outcome.reason), step=work.step) if outcome.rejected else None
             )
             return [_terminal(done, end, chains, failure)]
         case Hold():
-            held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=outcome.reason[:2000])
+            held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=line(outcome.reason))
             return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
-        case Bury(failure=failure, ends_task=ends_task):
-            dead = event.with_body(failure=_named(failure, work), trail=(*event.body.trail, _hop(work, outcome)))
-            letters = [encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))]
-            if ends_task and event.body.end is None and event.type != VERDICT:
-                letters.append(_terminal(_next(dead), End.FAILED, chains, dead.body.failure))
-            return letters
+        case Bury():
+            try:
+                return _letters(event, outcome, work, chains)
+            except ValueError:
+                return _letters(_emptied(event), outcome, replace(work, notes=(*work.notes, LEFT_OUT)), chains)
         case Announce(output=output):
-            said = event.with_body(outputs={work.service: output})
+            said = event.with_body(outputs={work.service: _object(output, work.service)})
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
@@ -57,6 +75,12 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             return []
         case Retry():
             raise AssertionError("a retry is the actor's to perform, not to settle")
+    raise TypeError(f"step {work.step!r} gave {type(outcome).__name__}, which is no outcome")
+
+
+def line(text: str) -> str:
+    """The text as an event may carry it: no half surrogates, cut at `MAX_LINE` characters."""
+    return str(text)[:MAX_LINE].encode("utf-8", "backslashreplace").decode()[:MAX_LINE]
 
 
 def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list[Record]:
@@ -69,12 +93,40 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
-    outputs = {**event.body.outputs, work.step: output} if output else event.body.outputs
-    return _next(event.with_body(outputs=outputs, trail=(*event.body.trail, hop), held=None))
+    if len(event.body.trail) >= MAX_HOPS:
+        raise ValueError(f"the trail of the event has {MAX_HOPS} hops and takes no more")
+    said = _object(output, work.step)
+    outputs = {**event.body.outputs, work.step: said} if said else event.body.outputs
+    trail = (*event.body.trail, hop)
+    return _next(event.with_body(outputs=outputs, trail=trail, held=None, end=None, failure=None, result=None))
+
+
+def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Record]:
+    failure = outcome.failure
+    named = failure if failure.step else failure.model_copy(update={"step": work.step})
+    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    dead = event.with_body(failure=named, trail=trail)
+    letters = [encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))]
+    if outcome.ends_task and event.body.end is None and event.type != VERDICT:
+        letters.append(_terminal(_next(dead), End.FAILED, chains, named))
+    return letters
+
+
+def _emptied(event: Event) -> Event:
+    given = event.body.submission
+    bare = Submission(chain=given.chain, input={}, callback=given.callback)
+    return event.with_body(submission=bare, outputs={}, trail=(), result=None, held=None)
+
+
+def _object(given: Json, name: str) -> Json:
+    found = strict_json.readable(given, MAX_BODY_BYTES)
+    if not isinstance(found, dict):
+        raise ValueError(f"the output of {name!r} is {type(given).__name__}, not a JSON object")
+    return found
 
 
 def _next(event: Event) -> Event:
-    return replace(event, sequence=event.sequence + 1, attempt=1, type=TASK)
+    return replace(event, sequence=min(event.sequence + 1, MAX_SEQUENCE), attempt=1, type=TASK)
 
 
 def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
@@ -85,14 +137,14 @@ def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -
 
 def _result(event: Event, chains: Chains) -> Json:
     chain: Chain = chains.get(event.chain, event.version)
-    return chain.result(event) if chain.result is not None else dict(event.body.outputs)
+    return _object(chain.result(event), "result") if chain.result is not None else dict(event.body.outputs)
 
 
 def _hop(work: Work, outcome: Forward | Finish | Hold | Bury) -> Hop:
     usage = outcome.usage if isinstance(outcome, Forward) else None
     remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward) else ()))
     if isinstance(outcome, Bury):
-        remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}"[:2000])
+        remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
     return Hop(
         step=work.step,
         service=work.service,
@@ -100,9 +152,5 @@ def _hop(work: Work, outcome: Forward | Finish | Hold | Bury) -> Hop:
         ended=work.ended,
         attempts=work.attempts,
         usage=usage,
-        notes=remarks[-MAX_NOTES:],
+        notes=tuple(map(line, remarks[-MAX_NOTES:])),
     )
-
-
-def _named(failure: Failure, work: Work) -> Failure:
-    return failure if failure.step else failure.model_copy(update={"step": work.step})

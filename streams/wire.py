@@ -25,6 +25,7 @@ STRUCTURED_TYPE = "application/cloudevents+json"
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_RECORD_BYTES = MAX_BODY_BYTES + 64 * 1024
 MAX_HEADER_BYTES = 4096
+MAX_SEQUENCE = 9999
 MAX_BODY_DEPTH = strict_json.MAX_DEPTH + 8
 """Deeper than a caller's document: what was taken at the door still fits when the event wraps it."""
 CLAIM_CHECK_BYTES = 256 * 1024
