@@ -177,7 +177,7 @@ class Actor:
                 self.progress += 1
                 notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
                 if attempt >= policy.attempts.most:
-                    outcome = Bury(outcome.failure)
+                    outcome = Bury(outcome.failure, policy.ends_task)
                     break
                 await asyncio.sleep(self._pause(policy.attempts, attempt, outcome.after_seconds))
                 attempt += 1

@@ -98,12 +98,14 @@ class Policy:
     """Which step an event is about to take, how often it is tried and how long one try may last.
 
     `keeps_deadline`: past the task's deadline it does not start; what only records or tells an end always does.
+    `ends_task`: what can't be done ends the task; a failure to record it does not.
     """
 
     step: str
     attempts: Attempts = field(default_factory=Attempts)
     timeout_seconds: float = 60.0
     keeps_deadline: bool = False
+    ends_task: bool = True
 
 
 class Role(Protocol):

@@ -8,6 +8,7 @@ from callstream.tables.durable import TableCell
 from callstream.tables.journal import Journal
 
 SERVICE = "gateway"
+LONGEST_SECONDS = 600.0
 
 
 class Recorder:
@@ -20,8 +21,8 @@ class Recorder:
         self._journal = journal
 
     def policy(self, event: Event) -> Policy:
-        """One try: what fails here is the log, and that stops the worker."""
-        return Policy(step=SERVICE, attempts=Attempts(most=1))
+        """One try: what fails here is the log, which has its own time-out, and that stops the worker."""
+        return Policy(SERVICE, Attempts(most=1), LONGEST_SECONDS, ends_task=False)
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Record the event, once the log has its rows."""
