@@ -59,8 +59,9 @@ class HttpSender:
 class KafkaSender:
     """A record on the intake topic, with no gateway between; pictures go into the blob store of these settings."""
 
-    def __init__(self, bootstrap: str, blobs: BlobStore, tenant: str) -> None:
+    def __init__(self, bootstrap: str, blobs: BlobStore, tenant: str, topic: str = topic_of(INTAKE)) -> None:
         self._bootstrap = bootstrap
+        self._topic = topic
         self._producer: AIOKafkaProducer | None = None
         self._blobs = blobs
         self._tenant = tenant
@@ -93,7 +94,7 @@ class KafkaSender:
         deadline = None if order.line.deadline is None else parse_deadline(order.line.deadline, now)
         submission = Submission(chain=body["chain"], input=body["input"], callback=body.get("callback"))
         event = new_event(submission, Envelope(self._tenant, task, order.line.priority, deadline), now)
-        record = encode(event, topic_of(INTAKE))
+        record = encode(event, self._topic)
         try:
             await self._producer.send_and_wait(
                 record.topic, record.value, key=record.key, headers=[(name, raw) for name, raw in record.headers]
