@@ -108,6 +108,7 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/tables/{table}", get_rows, Role.OPERATE),
         Route("GET", "/tables/{table}/row", get_row, Role.OPERATE),
         Route("GET", "/static/{name:.+}", get_static, None),
+        Route("GET", "/favicon.ico", get_static, None),
         Route("POST", "/v1/tasks", post_task, Role.SUBMIT, json),
         Route("GET", "/v1/tasks/{id}", get_task, Role.SUBMIT),
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -49,6 +50,7 @@ class Pages:
             "time": human_time,
             "datetime": machine_time,
             "preview": preview,
+            "part": _path_part,
         }
         self._templates.globals |= {"static": self._link, "version": __version__}
 
@@ -110,13 +112,18 @@ async def get_task_page(request: web.Request) -> web.StreamResponse:
 
 
 async def get_static(request: web.Request) -> web.Response:
-    """GET /static/{name}: a file that a page loads, which says its version and so may be kept for good."""
-    file = request.app[PAGES].files.get(request.match_info["name"])
+    """GET /static/{name}: a file that a page loads; asked for by its version it may be kept for good."""
+    file = request.app[PAGES].files.get(request.match_info.get("name", "icon.svg"))
     if file is None:
         raise Problem(404, "", "no such file")
     kept = "v" in request.query
     headers = {"Cache-Control": f"public, max-age={_YEAR_SECONDS}, immutable" if kept else "no-cache"}
     return web.Response(body=file.body, content_type=file.content_type, charset="utf-8", headers=headers)
+
+
+def _path_part(text: str) -> str:
+    """Text as one part of a path."""
+    return quote(text, safe="")
 
 
 def _static_files() -> Mapping[str, StaticFile]:

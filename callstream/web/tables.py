@@ -11,7 +11,7 @@ from callstream.web.port import Page, PageRequest, PartitionInfo, Row, TableInfo
 from callstream.web.problems import Problem
 from callstream.web.proxy import HOP
 from callstream.web.tasks import json_response
-from callstream.web.tree import tree
+from callstream.web.tree import tree, visible
 
 MOST_ROWS = 200
 USUAL_ROWS = 50
@@ -103,7 +103,7 @@ async def get_row(request: web.Request) -> web.StreamResponse:
 
 def key_text(key: bytes) -> str:
     """A key as people read it."""
-    return key.decode("utf-8", "backslashreplace")
+    return visible(key.decode("utf-8", "backslashreplace"))
 
 
 def key_query(key: bytes, name: str = "key") -> dict[str, str]:

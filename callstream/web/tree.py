@@ -12,6 +12,10 @@ _TIMES = frozenset(
     {"created", "updated", "deadline", "started", "ended", "decided", "answered", "time", "start", "until", "at"}
 )
 
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_VISIBLE = {code: chr(code).encode("unicode_escape").decode() for code in _CONTROLS if chr(code) not in "\n\t"}
+"""What a page cannot show, or what turns the text around it, by how it is written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -32,6 +36,15 @@ class Node:
 def tree(name: str, value: Any, most_nodes: int = 3000) -> Node:
     """The value with at most about `most_nodes` nodes; what is left out is counted in `omitted`."""
     return _node(name, value, iter(range(most_nodes)))
+
+
+def visible(text: str) -> str:
+    """Text with what could not be seen written out.
+
+    >>> visible("a\\0b")
+    'a\\\\x00b'
+    """
+    return text.translate(_VISIBLE)
 
 
 def human_bytes(count: int | None) -> str:
@@ -102,7 +115,7 @@ def _node(name: str, value: Any, budget: Iterator[int]) -> Node:
             children, omitted = _children(((str(at), each) for at, each in enumerate(value)), len(value), budget)
             return Node(name, "list", _count(len(value), "entry"), children=children, omitted=omitted)
         case str():
-            return Node(name, "text", value[:_MOST_CHARACTERS], omitted=max(0, len(value) - _MOST_CHARACTERS))
+            return Node(name, "text", visible(value[:_MOST_CHARACTERS]), omitted=max(0, len(value) - _MOST_CHARACTERS))
         case bool():
             return Node(name, str(value).lower(), str(value).lower())
         case int() | float():
@@ -116,7 +129,7 @@ def _children(members: Iterable[tuple[str, Any]], count: int, budget: Iterator[i
     for name, value in members:
         if len(children) >= _MOST_CHILDREN or next(budget, None) is None:
             break
-        children.append(_node(name, value, budget))
+        children.append(_node(visible(name), value, budget))
     return tuple(children), count - len(children)
 
 
@@ -136,7 +149,7 @@ def _pieces(value: Any) -> Iterator[str]:
         case dict():
             yield "{"
             for at, (key, each) in enumerate(value.items()):
-                yield f"{', ' if at else ''}{key}: "
+                yield f"{', ' if at else ''}{visible(key)}: "
                 yield from _pieces(each)
             yield "}"
         case list() | tuple():
@@ -146,7 +159,7 @@ def _pieces(value: Any) -> Iterator[str]:
                 yield from _pieces(each)
             yield "]"
         case str():
-            yield " ".join(value[:400].split())
+            yield visible(" ".join(value[:400].split()))
         case bool():
             yield str(value).lower()
         case None:

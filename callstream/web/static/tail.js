@@ -8,7 +8,7 @@
   const [rows, status, filter, pause, empty] = ["rows", "status", "filter", "pause", "empty"].map(part);
   const chains = tail.dataset.chains.split(" ").filter(Boolean);
   const shown = new Map();
-  let waiting = [];
+  const waiting = new Map();
   let paused = false;
   let pauseSeconds = 1;
   let cursor = "recent";
@@ -66,10 +66,15 @@
 
   const fits = (line) => line.dataset.text.includes(filter.value.trim().toLowerCase());
 
-  const show = (update) => {
-    const key = `${update.tenant.length}:${update.tenant}:${update.task}`;
+  const keyOf = (update) => `${update.tenant.length}:${update.tenant}:${update.task}`;
+
+  const remove = (key) => {
     shown.get(key)?.remove();
     shown.delete(key);
+  };
+
+  const show = (update, key) => {
+    remove(key);
     const line = render(update);
     line.hidden = !fits(line);
     line.dataset.key = key;
@@ -79,24 +84,28 @@
     let next = rows.firstElementChild;
     while (next && Number(next.dataset.updated) > update.row.updated) next = next.nextElementSibling;
     rows.insertBefore(line, next);
-    if (shown.size > MOST_ROWS) {
-      shown.delete(rows.lastElementChild.dataset.key);
-      rows.lastElementChild.remove();
-    }
+    if (shown.size > MOST_ROWS) remove(rows.lastElementChild.dataset.key);
     empty.hidden = true;
   };
 
   const flush = () => {
     waiting.forEach(show);
-    waiting = [];
+    waiting.clear();
   };
 
+  // Of each task only the latest change waits to be shown; a task pushed out is no longer shown as it was before.
   const take = (update) => {
     cursor = update.cursor;
-    waiting.push(update);
-    if (waiting.length > MOST_ROWS) waiting.shift();
-    if (!paused && waiting.length === 1) requestAnimationFrame(() => { if (!paused) flush(); });
-    if (paused) status.textContent = `paused, ${waiting.length}${waiting.length === MOST_ROWS ? "+" : ""} waiting`;
+    const key = keyOf(update);
+    waiting.delete(key);
+    waiting.set(key, update);
+    if (waiting.size > MOST_ROWS) {
+      const oldest = waiting.keys().next().value;
+      waiting.delete(oldest);
+      remove(oldest);
+    }
+    if (paused) status.textContent = `paused, ${waiting.size}${waiting.size === MOST_ROWS ? " or more" : ""} changed`;
+    else if (waiting.size === 1) requestAnimationFrame(() => { if (!paused) flush(); });
   };
 
   const connect = () => {
