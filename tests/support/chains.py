@@ -1,0 +1,102 @@
+"""Chains that the system tests run: without pictures, so that a task takes milliseconds, and with steps that misbehave.
+
+A worker loads this file by its path.
+"""
+
+import asyncio
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from callstream.agents.delivery import CatalogueRow, WriteBack
+from callstream.agents.inference.step import Infer
+from callstream.agents.moderation import Moderate
+from callstream.streams.chain import Attempts, Cell, Chain, Step
+from callstream.streams.event import Event, Json
+from callstream.streams.outcome import Finish, Forward, Outcome
+
+
+class Product(BaseModel):
+    """A product in a few words."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    product_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    title: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+    description: Annotated[str, StringConstraints(max_length=500_000)] = ""
+
+
+class Prompt(Step):
+    """The title as the model is to have it."""
+
+    name = "prompt"
+    service: ClassVar[str] = "prepare"
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Write one message."""
+        asked = f"Product: {event.input['title']}"
+        return Forward({"messages": [{"role": "user", "content": asked}], "parameters": {}})
+
+
+def row(event: Event) -> CatalogueRow:
+    """The product's row in the catalogue."""
+    return CatalogueRow(
+        product=event.input["product_id"],
+        title=event.input["title"],
+        language="en",
+        text=event.body.outputs["copy"]["text"],
+        attributes={},
+    )
+
+
+def result(event: Event) -> Json:
+    """The copy."""
+    return {"copy": event.body.outputs["copy"]["text"]}
+
+
+quick = Chain(
+    "quick",
+    version=1,
+    input=Product,
+    steps=(Prompt(), Infer(name="copy", pool="copywriter"), Moderate(), WriteBack(row=row)),
+    result=result,
+)
+
+
+class Orders(BaseModel):
+    """What the step `Obey` is to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    do: Annotated[str, Field(max_length=100)] = "forward"
+
+
+class Obey(Step):
+    """A user's step, on a service of its own, that does what its input says."""
+
+    service: ClassVar[str] = "obey"
+    attempts = Attempts(most=3, first_pause_seconds=0.05, longest_pause_seconds=0.1)
+    timeout_seconds = 20.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Do it."""
+        match event.input["do"]:
+            case "raise":
+                raise RuntimeError("the shelf is on fire")
+            case "raise-twice" if event.attempt < 3:
+                raise RuntimeError(f"not in attempt {event.attempt}")
+            case "hang":
+                await asyncio.sleep(3600)
+            case "wait":
+                await asyncio.sleep(1.5)
+            case "nonsense":
+                return Forward({"number": float("nan")})
+            case "finish":
+                return Finish({"early": True})
+        return Forward({"done": event.input["do"], "attempt": event.attempt})
+
+
+obedient = Chain("obedient", version=1, input=Orders, steps=(Obey("first"), Obey("second")))
