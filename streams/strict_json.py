@@ -52,8 +52,8 @@ def readable(value: Any, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
 
 def _check_depth(text: str, max_depth: int) -> None:
     depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
-        depth += 1 if bracket in "[{" else -1
+    for bracket in _BRACKETS.finditer(_STRINGS.sub("", text)):
+        depth += 1 if bracket[0] in "[{" else -1
         if depth > max_depth:
             raise BadJson(f"nested deeper than {max_depth}")
 
@@ -67,8 +67,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
-    if len(digits.lstrip("-")) > MAX_INTEGER_DIGITS:
-        raise BadJson(f"an integer of {len(digits):,} digits; at most {MAX_INTEGER_DIGITS} are taken")
+    length = len(digits.lstrip("-"))
+    if length > MAX_INTEGER_DIGITS:
+        raise BadJson(f"an integer of {length:,} digits; at most {MAX_INTEGER_DIGITS} are taken")
     return int(digits)
 
 
