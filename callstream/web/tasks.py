@@ -15,7 +15,7 @@ from callstream.web.access import CALLER, Caller
 from callstream.web.admission import Admitted, admit, new_task_id, valid_traceparent
 from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT, Context
-from callstream.web.hub import Filter, Lagged, Listener
+from callstream.web.hub import Closed, Filter, Lagged, Listener
 from callstream.web.problems import Problem, invalid, unacceptable
 from callstream.web.proxy import HOP
 from callstream.web.rows import has_ended, task_in, unknown
@@ -28,7 +28,10 @@ _LOOK_AGAIN_SECONDS = 5.0
 
 
 class TaskRequest(Strict):
-    """The body of POST /v1/tasks. `deadline` is RFC 3339 or seconds from now."""
+    """The body of POST /v1/tasks. `deadline` is RFC 3339 or seconds from now.
+
+    `id` names the task and so tells repeats; a task without one is named by the header Idempotency-Key, or anew.
+    """
 
     chain: str
     input: Json
@@ -168,5 +171,5 @@ async def _ended(context: Context, listener: Listener, row: Json, wait_seconds: 
             return row
         try:
             await listener.next(min(left, _LOOK_AGAIN_SECONDS))
-        except Lagged:
+        except (Lagged, Closed):
             return row

@@ -1,6 +1,8 @@
 """Whatever comes in: the answer says what is wrong and where, and the next good task passes."""
 
 import asyncio
+import gzip
+import json
 from typing import Any
 
 import pytest
@@ -136,6 +138,20 @@ async def test_a_body_of_unknown_length_is_read_no_further_than_its_bound(start:
 
     assert response.status == 413
     assert "2,048 bytes" in (await response.json())["detail"]
+
+
+async def test_a_packed_body_is_bounded_by_what_it_unpacks_to(start: Start) -> None:
+    client = await start()
+    packed = gzip.compress(b" " * 5_000_000)
+
+    response = await client.post("/v1/tasks", data=packed, headers=JSON | {"Content-Encoding": "gzip"})
+    broken = await client.post("/v1/tasks", data=packed[:100], headers=JSON | {"Content-Encoding": "gzip"})
+    good = await client.post(
+        "/v1/tasks", data=gzip.compress(json.dumps(submission()).encode()), headers=JSON | {"Content-Encoding": "gzip"}
+    )
+
+    assert (response.status, good.status) == (413, 202)
+    assert broken.status == 400
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ async def test_a_client_too_slow_is_dropped_with_a_code(start: Start, port: Fake
         await socket.receive_json()
         # All at once: the writer does not run in between, just as if the client did not read.
         for _ in range(6):
-            port._change(port._row("default", "mug-1"))
+            port.touch("default", "mug-1")
         message = await socket.receive()
     metrics = await (await client.get("/metrics")).text()
 

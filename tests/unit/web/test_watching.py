@@ -173,3 +173,30 @@ async def test_streams_end_when_the_gateway_stops(client: Client) -> None:
 
     assert rest == []
     assert refused.status == 503
+
+
+async def test_a_long_poll_ends_when_the_gateway_stops(client: Client) -> None:
+    await begin(client)
+    waiting = asyncio.create_task(client.get("/v1/tasks/mug-1?wait=30"))
+    await until_waiting(client)
+    assert client.app is not None
+    await client.app.shutdown()
+
+    assert (await (await waiting).json())["state"] == "accepted"
+
+
+async def test_a_client_that_does_not_read_is_dropped(start: Start, port: FakePort) -> None:
+    client = await start(slow_client_seconds=0.05, queue_bytes=2_000_000)
+    await begin(client)
+    reader, writer = await asyncio.open_connection(client.host, client.port, limit=1024)
+    writer.write(f"GET /v1/tasks/mug-1/events HTTP/1.1\r\nHost: {client.host}\r\n\r\n".encode())
+    assert b"200" in await reader.readline()
+
+    rounds = 0
+    while port.updates.followed and rounds < 2000:
+        port.advance("default", "mug-1", notes=["x" * 200_000]) if rounds == 0 else port.touch("default", "mug-1")
+        await client.get("/v1/health/live")
+        rounds += 1
+    writer.close()
+
+    assert port.updates.followed == 0
