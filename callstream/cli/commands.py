@@ -25,8 +25,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(broker, name="kafka")
-for command in (demo, worker, produce, status, tail, lag, settings, stub):
+for command in (demo, worker, produce, status, tail, lag, settings):
     app.command()(command)
+app.command(short_help="Run the stub model server.")(stub)
 
 
 def _version(wanted: bool) -> None:

@@ -50,7 +50,7 @@ def lag(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a partition.")] = False,
     broker: Annotated[str | None, typer.Option(help="HOST:PORT of the broker.")] = None,
 ) -> None:
-    """Show for each service's group how many events it has yet to finish."""
+    """Show how far services are behind. For each group and topic: the end, what is committed, and the difference."""
     bootstrap = bootstrap_of(load(), broker)
     if as_json:
         for row in asyncio.run(_look(bootstrap)):

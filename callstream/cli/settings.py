@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,12 +17,14 @@ def settings(
     changed: Annotated[bool, typer.Option("--changed", help="Only what is not the default.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:
-    """Show every setting in force: its value (secrets masked), where it came from, and which variable sets it."""
+    """Show the settings in force. Each with its value (secrets masked) and where it came from."""
     rows = [row for row in origins(load()) if not changed or row.origin != "default"]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
         return
-    table = Table("setting", "value", "from", caption="set one by CALLSTREAM_SECTION__NAME=… or in callstream.toml")
+    table = Table(caption="set one by CALLSTREAM_SECTION__NAME=… or in callstream.toml", box=box.SIMPLE_HEAD)
+    for name in ("setting", "value", "from"):
+        table.add_column(name, overflow="fold")
     for row in rows:
         style = "dim" if row.origin == "default" else ""
         table.add_row(escape(row.key), escape(row.value), escape(row.origin), style=style)

@@ -16,7 +16,7 @@ def worker(
         list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Services to run; all if none is named.")
     ] = None,
 ) -> None:
-    """Run services until SIGTERM or Ctrl-C; without a broker in the settings, the embedded one runs with them."""
+    """Run services until SIGTERM or Ctrl-C. Without a broker in the settings, the embedded one runs with them."""
     settings = load()
     logs.setup(settings.logs)
     with Download() as download:

@@ -50,7 +50,7 @@ WIDTH = 120
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End by itself; exit 0 only if all went as expected.")] = False,
 ) -> None:
-    """Show the whole chain at work: a broker, a model server, a worker, and products that become catalogue copy."""
+    """Show the whole chain at work. A broker, a model server and a worker turn product photos into catalogue copy."""
     good = asyncio.run(Demo(load(), once).run())
     if not good:
         raise typer.Exit(1)
