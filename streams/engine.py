@@ -11,14 +11,14 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Self, cast
 
 import faust
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 from faust.transport.consumer import Consumer
 from faust.types import StreamT
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim, Ownership
@@ -60,6 +60,16 @@ class EngineOptions(BaseModel):
     buffer_records: Annotated[int, Field(ge=64, description="records of a topic held in memory before it pauses")] = (
         2_048
     )
+
+    @model_validator(mode="after")
+    def _that_no_buffer_overflows(self) -> Self:
+        """A topic pauses at four fifths of its buffer; one that fills up stops every other topic of the service."""
+        if self.poll_records * 5 > self.buffer_records:
+            raise ValueError(
+                f"poll_records ({self.poll_records:,}) is over a fifth of buffer_records ({self.buffer_records:,}): "
+                "one topic's backlog would hold up the others; lower the one or raise the other"
+            )
+        return self
 
 
 class FaustDelivery:
@@ -180,18 +190,26 @@ class ServiceApp(faust.App):
         """
         if claim is not None:
             self.ownership.require(claim)
+        partition = partition_of(record.key, self.partitions)
+
+        async def send() -> None:
+            await (await self.producer.send(record.topic, record.key, record.value, partition, None, record.headers))
+
+        await self.delivered(send(), f"topic {record.topic}")
+
+    async def delivered(self, sending: Awaitable[object], where: str) -> None:
+        """Wait until the broker has taken a record. Raises LogUnavailable when it refuses it or takes too long.
+
+        The time is kept here, because an idempotent producer itself tries for ever.
+        """
+        patience = self.options.delivery_timeout_seconds
         try:
-            sent = await self.producer.send(
-                record.topic,
-                record.key,
-                record.value,
-                partition_of(record.key, self.partitions),
-                None,
-                record.headers,
-            )
-            await sent
+            async with asyncio.timeout(patience):
+                await sending
+        except TimeoutError:
+            raise LogUnavailable(f"{where}: the broker did not take a record within {patience:g} s") from None
         except (KafkaError, ProducerSendError) as error:
-            raise LogUnavailable(f"topic {record.topic}: the broker did not take a record: {error!r}") from error
+            raise LogUnavailable(f"{where}: the broker did not take a record: {error!r}") from error
 
     def fail(self, error: BaseException) -> None:
         """End this worker: what it could not do must not be acknowledged, and a supervisor starts it afresh."""
@@ -211,16 +229,23 @@ class ServiceApp(faust.App):
                 self.fail(Stalled(f"{self.service_name}: {stalled}"))
 
     async def lag(self) -> int | None:
-        """Records not yet committed on the topics of this worker's partitions; None when the broker doesn't say."""
-        mine = {tp for tp in self.consumer.assignment() if not is_changelog(tp.topic)}
+        """Records not yet committed on the topics of this worker's partitions; None when the broker doesn't say.
+
+        Offsets without a record (a transaction's marker, what retention deleted) count until they have been passed.
+        """
+        consumer = cast(Consumer, self.consumer)
+        committed = {tp: consumer._committed_offset.get(tp) or 0 for tp in consumer.assignment()}
+        mine = {tp for tp in committed if not is_changelog(tp.topic)}
         try:
             async with asyncio.timeout(5):
-                ends = await self.consumer.highwaters(*mine) if mine else {}
+                ends = await consumer.highwaters(*mine) if mine else {}
+                behind = {tp: end - committed[tp] for tp, end in ends.items() if end and end > committed[tp]}
+                passed = {tp for tp in behind if (await consumer.position(tp) or 0) >= ends[tp]}
         except Exception as error:
             log.warning("%s: the broker does not tell the lag: %r", self.service_name, error)
             return None
-        committed = cast(Consumer, self.consumer)._committed_offset
-        return sum(max(0, end - (committed.get(tp) or 0)) for tp, end in ends.items() if end)
+        in_hand = {message.tp for message in consumer.unacked if message.offset >= committed.get(message.tp, 0)}
+        return sum(count for tp, count in behind.items() if tp in in_hand or tp not in passed)
 
     async def _beat(self) -> None:
         while not self.should_stop:

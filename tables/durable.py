@@ -5,6 +5,7 @@ partition's database again. Here a write names its claim, is refused when the cl
 when the changelog has it.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from callstream.streams import strict_json
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.ownership import Claim
-from callstream.streams.wire import LogUnavailable
 
 OFFSET_KEY = b"__faust\0offset__"
 
@@ -56,10 +56,8 @@ class DurableTable(faust.Table[bytes, bytes]):
             database.delete(key)
         else:
             database.put(key, value)
-        try:
-            await change
-        except Exception as error:
-            raise LogUnavailable(f"table {self.name}: the broker did not take a change: {error!r}") from error
+        # Shielded: Faust sets the change's result when it is delivered, also after who waits for it was cancelled.
+        await self.app.delivered(asyncio.shield(change), f"table {self.name}")
 
     def scan(self, partition: int, after: bytes = b"", most: int = 100) -> Iterator[tuple[bytes, bytes]]:
         """Up to `most` rows of one partition in key order, beginning behind `after`."""

@@ -1,0 +1,46 @@
+"""The chain of a worker process whose one service does what each task's input says: `do` in forward, hang, save, saves.
+
+A worker loads this file by its path.
+"""
+
+import asyncio
+import os
+from pathlib import Path
+
+from callstream.streams.chain import Cell
+from callstream.streams.event import Event
+from callstream.streams.outcome import Forward, Outcome
+from callstream.streams.ownership import LostOwnership
+from tests.support.services import chain_of
+
+SAVES_SECONDS = 0.05
+
+
+async def act(event: Event, state: Cell) -> Outcome:
+    """Do it; what was saved is written, line by line, into the input's `file`."""
+    match event.input["do"]:
+        case "save":
+            await state.save({"saved": event.task})
+            _note(event, "saved")
+            await asyncio.sleep(3600)
+        case "saves":
+            while True:
+                try:
+                    await state.save({"saved": event.task})
+                except LostOwnership as error:
+                    _note(event, f"refused: {error}")
+                    raise
+                _note(event, "saved")
+                await asyncio.sleep(SAVES_SECONDS)
+        case "hang":
+            _note(event, "hanging")
+            await asyncio.sleep(3600)
+    return Forward({"done": event.input["do"]})
+
+
+def _note(event: Event, line: str) -> None:
+    with Path(event.input["file"]).open("a") as file:
+        file.write(line + "\n")
+
+
+chain = chain_of(os.environ["DIRECTED_SERVICE"], act, remembers=True)
