@@ -69,13 +69,14 @@ class LivePort:
 
     def owner(self, key: bytes) -> str | None:
         """Base URL of the gateway that owns a key, None if it is this one or nobody can tell."""
-        if partition_of(key, self._app.partitions) in self._app.ownership.owned:
+        partition = partition_of(key, self._app.partitions)
+        if partition in self._app.ownership.owned:
             return None
-        try:
-            url = str(self._app.router.key_store(self._tasks.name, key)).rstrip("/")
-        except KeyError:
-            return None
-        return None if url == str(self._app.conf.canonical_url).rstrip("/") else url
+        # Not the router's own look-up by key: it needs the producer's metadata, and a new worker has none yet.
+        for url, topics_held in self._app.router.table_metadata(self._tasks.name).items():
+            if any(partition in partitions for partitions in topics_held.values()):
+                return None if _base(url) == str(self._app.conf.canonical_url).rstrip("/") else _base(url)
+        return None
 
     def peers(self) -> tuple[str, ...]:
         """Base URLs of all other gateways."""
