@@ -19,6 +19,9 @@ from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES
 MAX_STEPS = MAX_HOPS // 2 - 1
 """Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
 
+MOST_FINDINGS = 10_000
+"""Each finding of a validation costs time to tell; of more than these only the number is told."""
+
 MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, "gateway", "notify"})
 """Names of topics and services that take no steps."""
@@ -162,9 +165,20 @@ Act = Callable[[Event, Cell], Awaitable[Outcome]]
 
 def describe(error: ValidationError, most: int = 5) -> str:
     """A validation error in one line: where, what, and the value, for the first few of its findings."""
+    if error.error_count() > MOST_FINDINGS:
+        return f"{error.error_count():,} places are not as they must be"
     findings = error.errors(include_url=False, include_context=False)
     lines = [
-        f"{'.'.join(map(str, f['loc'])) or 'body'}: {f['msg']} (got {str(f['input'])[:60]!r})" for f in findings[:most]
+        f"{'.'.join(map(str, f['loc'])) or 'body'}: {f['msg']} (got {_shown(f['input'])})" for f in findings[:most]
     ]
     more = f"; and {len(findings) - most} more" if len(findings) > most else ""
     return ("; ".join(lines) + more)[:2000]
+
+
+def _shown(given: object) -> str:
+    """A short text for a value that may be megabytes long."""
+    if isinstance(given, Mapping):
+        return f"an object of {len(given):,}"
+    if isinstance(given, list | tuple):
+        return f"a list of {len(given):,}"
+    return repr(given[:60] if isinstance(given, str) else str(given)[:60])

@@ -48,9 +48,9 @@ class End(StrEnum):
 
 
 class Strict(BaseModel):
-    """Base of everything that may come from outside: frozen, no unknown keys, no NaN, no infinity."""
+    """Base of everything that may come from outside: frozen, no unknown keys, no NaN, no infinity (never as null)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 class Failure(Strict):
