@@ -14,7 +14,7 @@ _RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
     if event.type == TASK_NOTIFIED:
-        return _notified(row, event, now), ()
+        return _notified(row, event, chains, now), ()
     if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
         return row, ()
     seen = len(row["steps"]) if row is not None else 0
@@ -91,20 +91,9 @@ def _next_step(event: Event, chains: Chains) -> Json | None:
     return {"step": step.name, "service": step.service} if step is not None else None
 
 
-def _notified(row: Json | None, event: Event, now: float) -> Json:
+def _notified(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     callback = next(iter(event.body.outputs.values()), {}).get("callback")
     if row is None:
-        return {
-            "tenant": event.tenant,
-            "id": event.task,
-            "chain": event.chain,
-            "version": event.version,
-            "digest": event.body.digest,
-            "state": state_of(event),
-            "sequence": -1,
-            "steps": [],
-            "created": event.time,
-            "updated": now,
-            "callback": callback,
-        }
+        early = _row(None, event, chains, now) | {"sequence": -1, "steps": []}
+        return early | {"callback": callback}
     return {**row, "callback": callback, "updated": now}

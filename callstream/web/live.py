@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from callstream.agents.review import Verdict, refusal, verdict_event
 from callstream.streams import topics
-from callstream.streams.blobs import BlobError, BlobStore, check_in
+from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_in
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Body, Event, Json, Priority, Submission
 from callstream.streams.keys import partition_of, task_key
@@ -115,9 +115,11 @@ class LivePort:
         await self._produce(encode(event, topic_of(topics.VERDICTS)))
 
     async def put_blob(self, data: bytes) -> str:
-        """Keep bytes for a later submission and give their reference. Raises Unavailable."""
+        """Keep bytes for a later submission and give their reference. Raises Unavailable, BlobTooLarge."""
         try:
             return await self._blobs.put(data)
+        except BlobTooLarge:
+            raise
         except BlobError as error:
             raise Unavailable(str(error)) from None
 
