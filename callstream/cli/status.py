@@ -27,7 +27,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="The row as JSON.")] = False,
     url: Annotated[str | None, typer.Option(help="Base URL of a gateway.")] = None,
 ) -> None:
-    """Show a task and its steps. Each with its time, model, tokens and attempts; then the result, or why there is none."""
+    """Show a task and its steps. Each with its time, model, tokens and attempts, then the result or the reason."""
     asyncio.run(_show(api_of(load(), url), task, watch, as_json))
 
 
