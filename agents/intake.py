@@ -1,8 +1,8 @@
 """Intake: a submission becomes a task on the current version of its chain, once.
 
-The row in `seen` holds what was decided (version, start, deadline): a submission that comes again, from the caller or
-from the log, starts the very same event again, which later services recognise by its id. It is never just skipped:
-the first time may have died before its event was on the log.
+The row in `seen` holds what was decided (version, start, priority, deadline): a submission that comes again, from the
+caller or from the log, starts the very same event again, which later services recognise by its id. It is never just
+skipped: the first time may have died before its event was on the log.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from callstream.agents.ports import Policy
 from callstream.streams.chain import Cell, Chain, Chains, InvalidInput, UnknownChain
-from callstream.streams.event import Event, Failure, Submission
+from callstream.streams.event import Event, Failure, Priority, Submission
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
 
 SERVICE = "intake"
@@ -39,8 +39,9 @@ class Intake:
             message = f"task {event.task!r} was already submitted with another body; the first one stands"
             return Bury(Failure(kind="conflict", message=message), ends_task=False)
         try:
-            chain = self._chains.get(event.chain, seen["version"])
-            return self._started(event, chain, seen["time"], seen["deadline"])
+            chain = self._chains.get(event.body.submission.chain, seen["version"])
+            first = replace(event, priority=Priority(seen["priority"]), deadline=seen["deadline"])
+            return self._started(first, chain, seen["time"])
         except (UnknownChain, InvalidInput) as error:
             return _refused(error)
 
@@ -48,19 +49,17 @@ class Intake:
         try:
             chain = self._chains.current(event.body.submission.chain)
             moment = event.time or self._clock()
-            outcome = self._started(event, chain, moment, event.deadline)
+            outcome = self._started(event, chain, moment)
         except (UnknownChain, InvalidInput) as error:
             return _refused(error)
-        decided = {"digest": event.body.digest, "version": chain.version, "time": moment, "deadline": event.deadline}
-        await state.save(decided)
+        decided = {"digest": event.body.digest, "version": chain.version, "time": moment}
+        await state.save({**decided, "priority": str(event.priority), "deadline": event.deadline})
         return outcome
 
-    def _started(self, event: Event, chain: Chain, moment: float, deadline: float | None) -> Resume:
+    def _started(self, event: Event, chain: Chain, moment: float) -> Resume:
         submission: Submission = event.body.submission
         validated = submission.model_copy(update={"input": chain.validate_input(submission.input)})
-        started = replace(
-            event, chain=chain.name, version=chain.version, sequence=0, time=moment, deadline=deadline, attempt=1
-        )
+        started = replace(event, chain=chain.name, version=chain.version, sequence=0, time=moment, attempt=1)
         return Resume(started.with_body(submission=validated, outputs={}, trail=()), Forward())
 
 
