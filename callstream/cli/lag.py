@@ -10,6 +10,7 @@ import typer
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -95,9 +96,9 @@ def summed(rows: Iterable[Lag]) -> list[Lag]:
 
 def table(rows: list[Lag], partitions: bool) -> Table:
     """The rows for a terminal."""
-    shown = Table(caption=None if rows else "no group has committed yet")
-    shown.add_column("group")
-    shown.add_column("topic")
+    shown = Table(box=box.SIMPLE_HEAD, caption=None if rows else "no group has committed yet")
+    shown.add_column("group", overflow="fold")
+    shown.add_column("topic", overflow="fold")
     for name in ("partition" if partitions else "partitions", "end", "committed", "lag"):
         shown.add_column(name, justify="right")
     for row in rows if partitions else summed(rows):

@@ -20,8 +20,8 @@ def progress(sents: Sequence[Sent], total: int) -> Table:
     """Every task with the step it is at."""
     settled = sum(sent.state in SETTLED for sent in sents)
     table = Table(box=box.SIMPLE_HEAD, title=f"{settled} of {total} tasks settled", title_justify="left")
-    for name in ("task", "product", "steps done", "state", "time"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for name, width in (("task", 14), ("product", 20), ("steps", 20), ("state", 8), ("time", 7)):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width)
     for sent in sents[:MOST_ROWS]:
         table.add_row(*_progress_row(sent))
     if len(sents) > MOST_ROWS:
@@ -83,12 +83,13 @@ def links(base: str, task: str, model: str | None) -> list[str]:
 
 def _progress_row(sent: Sent) -> tuple[str, ...]:
     row = sent.row or {}
-    done = " → ".join(step["step"] for step in row.get("steps", ()))
+    steps, following = row.get("steps", ()), row.get("next")
+    at = f"{following['step']} …" if following else steps[-1]["step"] if steps else ""
     took = duration(max(0.0, row["updated"] - row["created"])) if "updated" in row else ""
     return (
         escape(sent.task),
         escape(str(sent.order.line.input.get("title", ""))[:36]),
-        escape(done[-60:]),
+        f"[dim]{'●' * len(steps)}[/] {escape(at)}",
         _state(sent.state if row else "sent"),
         took,
     )
