@@ -45,7 +45,11 @@ class ActorSnapshot:
 
 
 class Actor:
-    """Runs one role over any number of streams of deliveries (one for each topic that the service reads)."""
+    """Runs one role over any number of streams of deliveries (one for each topic that the service reads).
+
+    `observed` are the topics among them that another service answers for: what is unreadable or misplaced there is
+    left to that one, so that it is buried or sent on once.
+    """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains, concurrency: int, max_unfinished: int) -> None:
         self.role = role
@@ -59,6 +63,9 @@ class Actor:
         self._turns = Turns()
         self._random = Random()
         self._closed = False
+        self._handing_over = False
+        self._revocations = 0
+        self.observed: frozenset[str] = frozenset()
         self.taken = 0
         self.finished = 0
         self.progress = 0
@@ -66,8 +73,14 @@ class Actor:
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Take deliveries while there is room, until the stream ends or the actor is drained."""
         async for delivery in deliveries:
+            revocations = self._revocations
+            while self._handing_over:
+                await self._wait_for_change()
             if self._closed:
                 return
+            if revocations != self._revocations:
+                # It was read before its partition went: whoever has it now reads it again.
+                continue
             place = (delivery.topic, delivery.partition)
             ticket = self._ledger.take(place, delivery.offset, delivery)
             self.taken += 1
@@ -76,11 +89,20 @@ class Actor:
             # A task that is cancelled before its first step never runs a line of its own, so it can't free its room.
             task.add_done_callback(self._ended)
             while not self._has_room():
-                self._freed.clear()
-                await self._freed.wait()
+                await self._wait_for_change()
+
+    async def hand_over(self, seconds: float) -> bool:
+        """Begin nothing until `revoke`, and give what runs that long to finish; whether all of it did.
+
+        What finishes before its partition goes is not done again by the next owner: a model call is paid once.
+        """
+        self._handing_over = True
+        return await self._finished_within(seconds)
 
     def revoke(self) -> None:
         """Cancel what runs and forget every partition: called before the partitions go to their next owners."""
+        self._handing_over = False
+        self._revocations += 1
         unfinished = self._ledger.revoke()
         for task in self._running:
             task.cancel()
@@ -95,8 +117,7 @@ class Actor:
     async def drain(self, seconds: float) -> bool:
         """Take nothing more and give what runs that long to finish; False if some of it had to be cancelled."""
         self._closed = True
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=seconds)
+        await self._finished_within(seconds)
         left = [task for task in self._running if not task.done()]
         for task in left:
             task.cancel()
@@ -107,6 +128,15 @@ class Actor:
     def snapshot(self) -> ActorSnapshot:
         """What it has in hand."""
         return ActorSnapshot(self.role.service, len(self._running), self._ledger.snapshot(), self.taken, self.finished)
+
+    async def _finished_within(self, seconds: float) -> bool:
+        if self._running and seconds > 0:
+            await asyncio.wait(list(self._running), timeout=seconds)
+        return not self._running
+
+    async def _wait_for_change(self) -> None:
+        self._freed.clear()
+        await self._freed.wait()
 
     def _has_room(self) -> bool:
         return len(self._running) < self._concurrency and len(self._ledger) < self._max_unfinished
@@ -138,11 +168,15 @@ class Actor:
             event = decode(await self._ports.load(delivery), delivery.headers)
             moved = self._moved(event, delivery)
         except BadEvent as error:
+            if delivery.topic in self.observed:
+                return
             origin = (delivery.topic, delivery.partition, delivery.offset)
             await self._ports.send(
                 unreadable(origin, delivery.key, delivery.value, delivery.headers, str(error)), delivery
             )
             log.warning("%s/%d@%d is unreadable: %s", *origin, error, extra={"service": self.role.service})
+            return
+        if moved and delivery.topic in self.observed:
             return
         async with AsyncExitStack() as stack:
             if self.role.stateful:
