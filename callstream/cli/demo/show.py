@@ -20,8 +20,14 @@ def progress(sents: Sequence[Sent], total: int) -> Table:
     """Every task with the step it is at."""
     settled = sum(sent.state in SETTLED for sent in sents)
     table = Table(box=box.SIMPLE_HEAD, title=f"{settled} of {total} tasks settled", title_justify="left")
-    for name, width in (("task", 14), ("product", 20), ("steps", 20), ("state", 8), ("time", 7)):
-        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width)
+    for name, least, most in (
+        ("task", 13, 24),
+        ("product", 18, 18),
+        ("steps", 19, 30),
+        ("state", 8, 8),
+        ("time", 6, 14),
+    ):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=least, max_width=most)
     for sent in sents[:MOST_ROWS]:
         table.add_row(*_progress_row(sent))
     if len(sents) > MOST_ROWS:
