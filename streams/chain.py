@@ -22,6 +22,7 @@ MAX_STEPS = MAX_HOPS // 2 - 1
 MOST_FINDINGS = 10_000
 """Each finding of a validation costs time to tell; of more than these only the number is told."""
 
+MAX_VERSION = 999_999
 MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, "gateway", "notify"})
 """Names of topics and services that take no steps."""
@@ -93,6 +94,8 @@ class Chain:
 
     def __post_init__(self) -> None:
         TypeAdapter(Name).validate_python(self.name)
+        if not 1 <= self.version <= MAX_VERSION:
+            raise ValueError(f"chain {self.name}: version {self.version} is not within 1 to {MAX_VERSION:,}")
         names = [step.name for step in self.steps]
         if not names:
             raise ValueError(f"chain {self.name}: no steps")
