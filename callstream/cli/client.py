@@ -11,11 +11,11 @@ import aiohttp
 
 from callstream.cli.errors import CliError
 from callstream.settings import Settings
+from callstream.settings.gather import API_KEY
 from callstream.streams import strict_json
 from callstream.streams.event import Json
 from callstream.streams.strict_json import BadJson
 
-KEY_VARIABLE = "CALLSTREAM_API_KEY"
 MOST_ANSWER_BYTES = 16 * 1024 * 1024
 MOST_RETRY_SECONDS = 30.0
 RETRIES = 6
@@ -151,7 +151,7 @@ class _Opened:
 
 def api_of(settings: Settings, url: str | None) -> Api:
     """The gateway that is named, or else the one of these settings, with the key that fits."""
-    key = os.environ.get(KEY_VARIABLE) or None
+    key = os.environ.get(API_KEY) or None
     if url is not None:
         return Api(url, key)
     host = settings.web.host if settings.web.host not in ("0.0.0.0", "::") else "127.0.0.1"

@@ -238,3 +238,16 @@ async def test_produce_waits_and_judges(gateway: Gateway, tmp_path: Path) -> Non
     code, out, _ = await command("status", "one", "--json", "--url", gateway.url)
     assert code == 0
     assert json.loads(out)["state"] == "finished"
+
+
+async def test_a_key_from_the_environment_opens_a_gateway_that_asks_for_one(gateway: Gateway) -> None:
+    secret = "a-key-of-sixteen-characters"
+    options = WebOptions.model_validate({"api_keys": [{"key": secret, "tenant": "acme"}]})
+    async with TestServer(build_web(gateway.port, options, CHAINS)) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        refused, _, why = await command("status", "gone", "--url", url)
+        known, _, unknown_task = await command("status", "gone", "--url", url, CALLSTREAM_API_KEY=secret)
+    assert (refused, known) == (1, 1)
+    assert "401" in why
+    assert "404" in unknown_task
+    assert secret not in why + unknown_task

@@ -110,7 +110,7 @@ def test_an_unknown_key_is_refused_wherever_it_stands(folder: Path, monkeypatch:
 
 
 def test_names_that_are_not_settings_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CALLSTREAM_TEST_BROKER", "CALLSTREAM_REQUIRE_ALL", "CALLSTREAM_DEBUG"):
+    for name in ("CALLSTREAM_TEST_BROKER", "CALLSTREAM_REQUIRE_ALL", "CALLSTREAM_DEBUG", "CALLSTREAM_API_KEY"):
         monkeypatch.setenv(name, "1")
     load()
 
