@@ -38,6 +38,8 @@ class Intake:
         if seen["digest"] != event.body.digest:
             message = f"task {event.task!r} was already submitted with another body; the first one stands"
             return Bury(Failure(kind="conflict", message=message), ends_task=False)
+        # The row may be on this disk and not on the log, left there by a process that was killed.
+        await state.save(seen)
         try:
             chain = self._chains.get(event.body.submission.chain, seen["version"])
             first = replace(event, priority=Priority(seen["priority"]), deadline=seen["deadline"])

@@ -1,6 +1,5 @@
 """Roles of the services that no chain names: review and notify."""
 
-
 from callstream.agents.ports import Policy
 from callstream.streams.chain import Act, Attempts, Cell
 from callstream.streams.event import Event
@@ -33,5 +32,3 @@ class ActRole:
     async def act(self, event: Event, state: Cell) -> Outcome:
         """What the function says."""
         return await self._act(event, state)
-
-

@@ -74,6 +74,10 @@ class DurableTable(faust.Table[bytes, bytes]):
         """Partitions whose rows this worker holds."""
         return sorted(self.app.ownership.owned)
 
+    def claim(self, partition: int) -> Claim:
+        """A claim on a partition as it is owned now."""
+        return self.app.ownership.claim(partition)
+
     def size(self, partition: int) -> tuple[int, int, int | None]:
         """About how many rows a partition has, its bytes on disk and in memory, the last changelog offset applied."""
         database = self._database(partition)

@@ -15,11 +15,15 @@ from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Hop, Json
 from callstream.streams.ownership import Claim
 from callstream.tables import tasks
-from callstream.tables.durable import DurableTable
 from callstream.tables.latency import Window, WindowKey, windows_of
+from callstream.tables.rows import Rows
 
-FLUSH_SECONDS = 0.1
+FLUSH_SECONDS = 0.05
+LONGEST_FLUSH_SECONDS = 0.4
+SECONDS_A_ROW = 0.001
+"""Under load batches grow, so that a row that changes several times in a moment is written once."""
 MAX_WINDOWS_IN_MEMORY = 4_096
+MAX_LOGGED_IN_MEMORY = 16_384
 
 Place = tuple[int, bytes]
 
@@ -38,8 +42,8 @@ class Journal:
 
     def __init__(
         self,
-        rows: DurableTable,
-        latencies: DurableTable,
+        rows: Rows,
+        latencies: Rows,
         chains: Chains,
         clock: Callable[[], float],
         changed: Callable[[Json], None],
@@ -52,20 +56,23 @@ class Journal:
         self._batch: _Batch | None = None
         self._writing: _Batch | None = None
         self._windows: dict[tuple[int, WindowKey], Window] = {}
+        self._logged: dict[Place, None] = {}
         self._flusher: asyncio.Task[None] | None = None
 
     async def record(self, claim: Claim, event: Event) -> None:
         """Fold one event in and wait until its rows are on the log. Raises LostOwnership, LogUnavailable."""
         row = self.row(claim.partition, event.key)
         new_row, hops = tasks.fold(row, event, self._chains, self._clock())
-        if new_row is row and self._pending(claim.partition, event.key) is None:
+        place = (claim.partition, event.key)
+        # A row that only this disk has, left by a process that was killed, is no reason to skip its event.
+        if new_row is row and place in self._logged and self._pending(*place) is None:
             return
         batch = self._batch
         if batch is None:
             batch = self._batch = _Batch(asyncio.get_running_loop().create_future())
             if self._flusher is None or self._flusher.done():
                 self._flusher = asyncio.create_task(self._flush_soon())
-        batch.rows[claim.partition, event.key] = (claim, new_row)
+        batch.rows[place] = (claim, new_row)
         for position, hop in enumerate(hops, start=1):
             failed = position == len(hops) and event.body.failure is not None
             self._count(batch, claim, hop, failed)
@@ -83,6 +90,7 @@ class Journal:
         """The partitions go to other owners: drop what was not written, and what was remembered of the windows."""
         batch, self._batch = self._batch, None
         self._windows.clear()
+        self._logged.clear()
         if batch is not None and not batch.done.done():
             batch.done.cancel()
 
@@ -103,8 +111,8 @@ class Journal:
             batch.windows[place] = claim
 
     async def _flush_soon(self) -> None:
-        await asyncio.sleep(FLUSH_SECONDS)
-        while (batch := self._batch) is not None:
+        pause = FLUSH_SECONDS
+        while (batch := await self._next_batch(pause)) is not None:
             self._batch, self._writing = None, batch
             try:
                 await self._write(batch)
@@ -116,20 +124,33 @@ class Journal:
                     batch.done.set_result(None)
             finally:
                 self._writing = None
-            await asyncio.sleep(FLUSH_SECONDS)
+            pause = min(LONGEST_FLUSH_SECONDS, FLUSH_SECONDS + len(batch.rows) * SECONDS_A_ROW)
+
+    async def _next_batch(self, pause: float) -> _Batch | None:
+        await asyncio.sleep(pause)
+        return self._batch
 
     async def _write(self, batch: _Batch) -> None:
+        # Before the next batch counts in the same windows: its hops come again if its tasks do not reach the log.
+        windows = [
+            (claim, key.encode(), strict_json.dumps(self._windows[place, key].to_row()))
+            for (place, key), claim in batch.windows.items()
+            if (place, key) in self._windows
+        ]
         await asyncio.gather(
             *(self._rows.write(claim, key, strict_json.dumps(row)) for (_, key), (claim, row) in batch.rows.items())
         )
-        await asyncio.gather(
-            *(
-                self._latencies.write(claim, key.encode(), strict_json.dumps(self._windows[place, key].to_row()))
-                for (place, key), claim in batch.windows.items()
-                if (place, key) in self._windows
-            )
-        )
-        for _, row in batch.rows.values():
+        await asyncio.gather(*(self._latencies.write(*window) for window in windows))
+        for place, (_, row) in batch.rows.items():
+            self._logged[place] = None
             self._changed(row)
-        while len(self._windows) > MAX_WINDOWS_IN_MEMORY:
-            del self._windows[next(iter(self._windows))]
+        while len(self._logged) > MAX_LOGGED_IN_MEMORY:
+            del self._logged[next(iter(self._logged))]
+        self._forget_windows()
+
+    def _forget_windows(self) -> None:
+        """Keep the most recent windows in memory, and all that are yet to be written."""
+        unwritten = self._batch.windows if self._batch is not None else {}
+        for place in list(self._windows)[: max(0, len(self._windows) - MAX_WINDOWS_IN_MEMORY)]:
+            if place not in unwritten:
+                del self._windows[place]

@@ -22,6 +22,9 @@ ACCURACY = 0.02
 SIZES = {60: 3_600, 600: 6 * 3_600, 3_600: 48 * 3_600}
 """Window sizes and how long each is kept after its end, in seconds."""
 
+CLOCKS_APART_SECONDS = 60.0
+"""What ends later than that was said by a wrong clock; its windows would stay for as long as the clock is wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class WindowKey:
@@ -86,11 +89,11 @@ def decode_key(raw: bytes) -> WindowKey:
 
 
 def windows_of(hop: Hop, now: float) -> Iterator[WindowKey]:
-    """The windows that a hop belongs to by the time it ended, without those that have expired."""
+    """The windows that a hop belongs to by the time it ended, without those that have expired or lie ahead."""
     model = hop.usage.model if hop.usage is not None else ""
     for size in SIZES:
         key = WindowKey(size, int(hop.ended // size) * size, hop.step, model)
-        if not key.expired(now):
+        if not key.expired(now) and key.start <= now + CLOCKS_APART_SECONDS:
             yield key
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from callstream.streams.event import Json
 from callstream.streams.ownership import LostOwnership
-from callstream.tables.durable import DurableTable
 from callstream.tables.latency import decode_key
+from callstream.tables.rows import Rows
 
 log = logging.getLogger("callstream.sweep")
 
@@ -46,7 +46,7 @@ def window_over(key: bytes, _: Json, now: float) -> bool:
 class Sweeper:
     """Goes round one table's partitions for ever, `ROWS_A_STEP` rows at a time."""
 
-    table: DurableTable
+    table: Rows
     expired: Expired
     clock: Callable[[], float]
 
@@ -64,10 +64,11 @@ class Sweeper:
 
     async def step(self, partition: int, after: bytes) -> bytes:
         """Look at the next rows behind `after` and delete what has expired; gives where to go on (b"" at the end)."""
-        claim = self.table.app.ownership.claim(partition)
+        claim = self.table.claim(partition)
         now = self.clock()
         rows = list(self.table.scan(partition, after, ROWS_A_STEP))
         for key, value in rows:
-            if self.expired(key, json.loads(value), now):
+            # While an earlier row was deleted, this one may have been written anew.
+            if self.expired(key, json.loads(value), now) and self.table.read(partition, key) == value:
                 await self.table.write(claim, key, None)
         return rows[-1][0] if len(rows) == ROWS_A_STEP else b""

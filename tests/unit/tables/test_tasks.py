@@ -1,0 +1,141 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callstream.agents.settle import Work, settle
+from callstream.streams.event import TASK_NOTIFIED, Event, Failure, Hop, Json, Usage
+from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Outcome, Resume
+from callstream.streams.wire import decode
+from callstream.tables.tasks import fold, state_of
+from tests.support.events import CHAINS, EVENTS, an_event
+
+SUBMITTED = an_event(version=0, sequence=0)
+
+
+def after(event: Event, outcome: Outcome, service: str = "prepare", step: str = "facts") -> list[Event]:
+    """The events that an outcome leads to and the gateway reads, as it reads them."""
+    work = Work(service, step, 10.0 + event.sequence, 10.5 + event.sequence)
+    records = settle(event, outcome, work, CHAINS)
+    return [decode(record.value, record.headers) for record in records if record.topic != "callstream.dead"]
+
+
+def way(*outcomes: Outcome) -> list[Event]:
+    """All events of a task from its submission on; each outcome is that of its next step."""
+    [started] = after(SUBMITTED, Resume(replace(SUBMITTED, version=1), Forward()), "intake", "intake")
+    events = [SUBMITTED, started]
+    for outcome in outcomes:
+        events += after(events[-1], outcome)
+    return events
+
+
+CALLED = Usage(model="m", endpoint="e", calls=2, repeated=1, tokens_in=5, tokens_out=7)
+FINISHED = way(Forward({"a": 1}), Forward({"b": 2}, CALLED, ("note",)), Forward({"c": 3}))
+FAILED = way(Forward({"a": 1}), Bury(Failure(kind="bug", message="broken", traceback="where")))
+REJECTED = way(Forward({"a": 1}), Finish({"word": "best"}, rejected=True, reason="a claim"))
+HELD = way(Forward({"a": 1}), Hold("a person must look", {"word": "best"}))
+REVIEWED = [*HELD, *after(HELD[-1], Resume(replace(HELD[-1], sequence=2, type="callstream.task"), Forward({"ok": 1})))]
+TOLD = [*FINISHED, *after(FINISHED[-1], Announce({"callback": {"state": "delivered"}}), "notify", "notify")]
+WAYS = {"finished": FINISHED, "failed": FAILED, "rejected": REJECTED, "held": HELD, "reviewed": REVIEWED, "told": TOLD}
+
+
+def folded(events: list[Event]) -> tuple[Json, list[Hop]]:
+    """The row after all of them, and every hop that was new."""
+    row: Json | None = None
+    hops: list[Hop] = []
+    for event in events:
+        row, new = fold(row, event, CHAINS, 99.0)
+        hops += new
+    assert row is not None
+    return row, hops
+
+
+@pytest.mark.parametrize("name", WAYS)
+@given(data=st.data())
+def test_every_event_twice_and_in_any_order_gives_the_same_row_and_counts_each_hop_once(
+    name: str, data: st.DataObject
+) -> None:
+    events = WAYS[name]
+    row, hops = folded(events)
+    shuffled = data.draw(st.permutations(events * 2))
+    again, counted = folded(shuffled)
+    assert again == row
+    assert counted == hops
+    assert len(hops) == max(len(event.body.trail) for event in events)
+
+
+@given(st.lists(EVENTS, max_size=6).map(lambda events: [replace(event, tenant="a", task="b") for event in events]))
+def test_a_row_never_goes_backwards(events: list[Event]) -> None:
+    row: Json | None = None
+    for event in events:
+        before = (-1, False) if row is None else (row["sequence"], row["state"] in ("finished", "rejected", "failed"))
+        row, _ = fold(row, event, CHAINS, 99.0)
+        assert (row["sequence"], row["state"] in ("finished", "rejected", "failed")) >= before
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "following"),
+    [
+        (FINISHED[:1], "accepted", {"step": "intake", "service": "intake"}),
+        (FINISHED[:2], "running", {"step": "facts", "service": "prepare"}),
+        (FINISHED[:3], "running", {"step": "copy", "service": "infer"}),
+        (FINISHED, "finished", None),
+        (FAILED, "failed", None),
+        (REJECTED, "rejected", None),
+        (HELD, "held", {"step": "check", "service": "moderate"}),
+        (REVIEWED, "running", {"step": "check", "service": "moderate"}),
+    ],
+)
+def test_a_row_says_where_its_task_is(events: list[Event], state: str, following: Json | None) -> None:
+    row, _ = folded(events)
+    assert (row["state"], row["next"]) == (state, following)
+    assert state_of(events[-1]) == state
+
+
+def test_a_row_says_what_was_done_when_and_at_what_cost() -> None:
+    row, _ = folded(FINISHED)
+    assert [step["step"] for step in row["steps"]] == ["intake", "facts", "facts", "facts"]
+    assert row["steps"][2] == {
+        "step": "facts",
+        "service": "prepare",
+        "started": 12.0,
+        "ended": 12.5,
+        "seconds": 0.5,
+        "attempts": 1,
+        "model": "m",
+        "calls": 2,
+        "repeated": 1,
+        "tokens_in": 5,
+        "tokens_out": 7,
+        "notes": ["note"],
+    }
+    assert (row["result"], row["failure"], row["outputs"]) == ({"facts": {"c": 3}}, None, None)
+    assert (row["tenant"], row["id"], row["chain"], row["version"]) == ("acme", "mug-1", "shop", 1)
+    assert (row["created"], row["updated"]) == (10.0, 99.0)
+
+
+def test_a_failure_is_told_without_its_traceback() -> None:
+    row, _ = folded(FAILED)
+    assert row["failure"] == {"kind": "bug", "message": "broken", "step": "facts"}
+    assert folded(REJECTED)[0]["failure"] == {"kind": "rejected", "message": "a claim", "step": "facts"}
+
+
+def test_a_held_task_shows_what_there_is_to_decide_about() -> None:
+    row, _ = folded(HELD)
+    assert (row["held"], row["outputs"]) == ("a person must look", {"facts": {"word": "best"}})
+    assert (folded(REVIEWED)[0]["held"], folded(REVIEWED)[0]["outputs"]) == (None, None)
+
+
+def test_a_remark_that_overtakes_its_task_makes_a_whole_row_that_gives_way_to_any_event() -> None:
+    [told] = [event for event in TOLD if event.type == TASK_NOTIFIED]
+    early, hops = fold(None, told, CHAINS, 99.0)
+    assert (early["state"], early["callback"], hops) == ("finished", {"state": "delivered"}, ())
+    assert early.keys() == folded(FINISHED)[0].keys()
+    row, hops = fold(early, SUBMITTED, CHAINS, 99.0)
+    assert (row["state"], row["callback"], hops) == ("accepted", {"state": "delivered"}, ())
+
+
+def test_a_chain_that_this_gateway_does_not_know_is_shown_all_the_same() -> None:
+    row, _ = fold(None, an_event(chain="talk", sequence=2), CHAINS, 99.0)
+    assert (row["state"], row["next"]) == ("running", None)
