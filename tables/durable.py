@@ -19,6 +19,7 @@ from callstream.streams import strict_json
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.ownership import Claim
+from callstream.tables.rows import Rows
 
 OFFSET_KEY = b"__faust\0offset__"
 
@@ -102,7 +103,7 @@ class TableCell:
     A saved row carries `at`, the moment it was saved (epoch seconds): rows are swept by it.
     """
 
-    table: DurableTable
+    table: Rows
     claim: Claim
     key: bytes
     _value: Json | None = None
