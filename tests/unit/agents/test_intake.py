@@ -76,7 +76,7 @@ async def test_a_submission_that_comes_again_starts_the_very_same_event_again() 
         replace(submitted(version=1), chain="talk"),
     ):
         assert records(again, await took_in(again, cell)) == first
-    assert all(row == cell.saves[0] for row in cell.saves)
+    assert cell.saves == [cell.saves[0]] * 5, "each time anew: the first time the row may not have reached the log"
 
 
 async def test_it_finishes_on_the_version_that_it_started_on() -> None:

@@ -192,6 +192,20 @@ async def test_memory_has_a_bound_and_loses_no_count(gateway: Gateway, monkeypat
     assert len(gateway.journal._logged) <= 2
 
 
+async def test_what_is_counted_while_a_batch_is_written_stays_in_memory(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "MAX_WINDOWS_IN_MEMORY", 1)
+    gateway.rows.hold()
+    first = gateway.record(at(1))
+    await settled()
+    second = gateway.record(at(2, "mug-2"))
+    await settled()
+    gateway.rows.release()
+    await asyncio.gather(first, second)
+    assert gateway.counted() == {"s0": 2, "s1": 1}
+
+
 async def test_another_partition_is_another_row(gateway: Gateway) -> None:
     gateway.rows, gateway.latencies = MemoryRows(2), MemoryRows(2)
     gateway.start()

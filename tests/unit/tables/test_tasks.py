@@ -65,6 +65,12 @@ def test_every_event_twice_and_in_any_order_gives_the_same_row_and_counts_each_h
     assert len(hops) == max(len(event.body.trail) for event in events)
 
 
+def test_what_a_row_has_seen_does_not_touch_it() -> None:
+    row, _ = folded(FINISHED)
+    for event in FINISHED:
+        assert fold(row, event, CHAINS, 100.0) == (row, ())
+
+
 @given(st.lists(EVENTS, max_size=6).map(lambda events: [replace(event, tenant="a", task="b") for event in events]))
 def test_a_row_never_goes_backwards(events: list[Event]) -> None:
     row: Json | None = None
