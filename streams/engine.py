@@ -15,12 +15,14 @@ from typing import Annotated, Any, Self, cast
 
 import faust
 from aiokafka.errors import KafkaError
+from faust.app.base import BootStrategy
 from faust.exceptions import ProducerSendError
 from faust.transport.consumer import Consumer
 from faust.types import StreamT
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callstream.streams.keys import partition_of
+from callstream.streams.monitor import QuietMonitor
 from callstream.streams.ownership import Claim, Ownership
 from callstream.streams.topics import group_of, is_changelog
 from callstream.streams.transport import Transport
@@ -53,9 +55,15 @@ class EngineOptions(BaseModel):
         float, Field(ge=5, description="with lag and nothing finished for so long, the process ends")
     ] = 120.0
     drain_seconds: Annotated[float, Field(ge=0, le=600, description="what runs may take to finish at a stop")] = 20.0
+    handover_seconds: Annotated[
+        float, Field(ge=0, le=30, description="what runs may take to finish before its partition goes to another")
+    ] = 5.0
     delivery_timeout_seconds: Annotated[
         float, Field(ge=5, description="a record that the broker has not taken by then stops the worker")
     ] = 120.0
+    linger_seconds: Annotated[
+        float, Field(ge=0, le=1, description="how long a record waits for others to share its request to the broker")
+    ] = 0.01
     poll_records: Annotated[int, Field(ge=1, le=5_000, description="records taken from the consumer at once")] = 256
     buffer_records: Annotated[int, Field(ge=64, description="records of a topic held in memory before it pauses")] = (
         2_048
@@ -93,13 +101,21 @@ class FaustDelivery:
         self._event.ack()
 
 
+class NoWebServer(BootStrategy):
+    """Faust's own web server serves tables to anyone; `faust worker` turns it on whatever the app's settings say."""
+
+    enable_web = False
+
+
 class ServiceApp(faust.App):
     """The Faust app of one service.
 
-    Callbacks: `opening` are awaited before the first event, `revoked` called the moment the group takes the partitions
-    back, `draining` awaited at a stop with the seconds that what runs may take, `closing` after that;
-    `background` runs meanwhile.
+    Callbacks: `opening` are awaited before the first event; `handing` when the group asks for the partitions, with the
+    seconds that what runs may take, and `revoked` called the moment they go; `draining` awaited at a stop with the
+    seconds that what runs may take, `closing` after that; `background` runs meanwhile.
     """
+
+    BootStrategy = NoWebServer
 
     def __init__(self, service: str, options: EngineOptions, layout: "Layout", **faust_options: Any) -> None:
         require_compiled_streams()
@@ -108,6 +124,7 @@ class ServiceApp(faust.App):
         self.options = options
         self.partitions = layout.partitions
         self.ownership = Ownership(options.session_timeout_seconds * LEASE_SHARE, time.monotonic)
+        self.handing: list[Callable[[float], Awaitable[object]]] = []
         self.revoked: list[Callable[[], None]] = []
         self.draining: list[Callable[[float], Awaitable[object]]] = []
         self.opening: list[Callable[[], Awaitable[object]]] = []
@@ -125,6 +142,7 @@ class ServiceApp(faust.App):
             topic_disable_leader=True,
             reply_create_topic=False,
             web_enabled=False,
+            Monitor=QuietMonitor,
             stream_wait_empty=False,
             stream_buffer_maxsize=options.buffer_records,
             broker_max_poll_records=options.poll_records,
@@ -133,7 +151,7 @@ class ServiceApp(faust.App):
             broker_heartbeat_interval=options.session_timeout_seconds * 0.3,
             consumer_auto_offset_reset="earliest",
             producer_acks=-1,
-            producer_linger=0.002,
+            producer_linger=options.linger_seconds,
             producer_max_request_size=MAX_RECORD_BYTES * 2,
             producer_request_timeout=options.delivery_timeout_seconds,
             **faust_options,
@@ -168,6 +186,14 @@ class ServiceApp(faust.App):
         for closing in self.closing:
             await closing()
 
+    async def handing_over(self) -> None:
+        """Let what runs finish, for `handover_seconds` at most: the group waits for this worker, which still owns all.
+
+        Meant for a group that shares out anew because a worker came or went; one that has given the partitions away
+        already waits for nobody.
+        """
+        await asyncio.gather(*(handing(self.options.handover_seconds) for handing in self.handing))
+
     def partitions_going(self) -> None:
         """Void every claim and cancel what runs."""
         self.ownership.revoke()
@@ -179,9 +205,13 @@ class ServiceApp(faust.App):
         self.ownership.assign(partitions)
 
     async def deliveries(self, stream: StreamT[Any]) -> AsyncIterator[FaustDelivery]:
-        """The events of a stream, unacknowledged: the only way that callstream reads one."""
+        """The events of a stream, unacknowledged: the only way that callstream reads one.
+
+        What the stream still holds of partitions that were revoked is left out: their next owner reads it again.
+        """
         async for event in cast(faust.Stream[bytes], stream).noack().events():
-            yield FaustDelivery(event, self.ownership.claim(event.message.partition))
+            if event.message.partition in self.ownership.owned:
+                yield FaustDelivery(event, self.ownership.claim(event.message.partition))
 
     async def produce(self, record: Record, claim: Claim | None = None) -> None:
         """Send a record to the partition of its key and wait until every replica in sync has it.

@@ -8,7 +8,7 @@ broker that is away for news at a steady pace.
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from typing import Any, Protocol, cast
 
 from faust.transport.drivers import aiokafka as driver
@@ -20,6 +20,7 @@ log = logging.getLogger("callstream.transport")
 
 COMMIT_ON_REVOKE_SECONDS = 3.0
 MAX_BUFFERED_CHANGES = 100_000
+MEMBER_SECONDS = 0.1
 METADATA_SECONDS = 0.1
 """Least time between two questions of a client for metadata."""
 
@@ -63,6 +64,9 @@ class IdempotentProducer(driver.Producer):
 class Owner(Protocol):
     """What the consumer tells its app."""
 
+    async def handing_over(self) -> None:
+        """The group asks for the partitions; they go when this returns."""
+
     def partitions_going(self) -> None:
         """Everything this worker owned goes back to the group, now."""
 
@@ -79,6 +83,33 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
         return consumer
 
 
+class Begun:
+    """A coroutine that was begun outside its task and stands at its first wait: awaiting it goes on from there."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Hand each wait to whoever awaits this, and back what comes of it."""
+        while True:
+            thrown: BaseException | None = None
+            answer: Any = None
+            try:
+                answer = yield self._waits_for
+            except BaseException as error:
+                thrown = error
+            try:
+                coroutine = self._coroutine
+                self._waits_for = coroutine.throw(thrown) if thrown is not None else coroutine.send(answer)
+            except StopIteration:
+                return
+
+    async def finish(self) -> None:
+        """The rest, as a coroutine."""
+        await self
+
+
 class OwningConsumer(driver.Consumer):
     """A consumer whose app (`callstream.streams.engine.ServiceApp`) hears first of what it owns."""
 
@@ -92,15 +123,41 @@ class OwningConsumer(driver.Consumer):
         """
         await super().seek_wait({tp: max(0, offset or 0) for tp, offset in partitions.items()})
 
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+        """Faust waits for each event's hand-over with two tasks of their own; a hand-over that need not wait has none.
+
+        The first of two coroutines is begun here. If it ends at once, as it does unless a buffer is full or the flow
+        is suspended, nothing else was needed.
+        """
+        if len(coros) == 2 and timeout is None and all(asyncio.iscoroutine(each) for each in coros):
+            hand_over, suspended = coros
+            try:
+                waits_for = hand_over.send(None)
+            except StopIteration:
+                suspended.close()
+                return None
+            coros = (Begun(hand_over, waits_for).finish(), suspended)
+        return await super().wait_first(*coros, timeout=timeout)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Void every claim and cancel what runs, commit what is done, then let Faust close the tables."""
-        cast(Owner, self.app).partitions_going()
+        """Let what runs finish, void every claim, commit what is done, then let Faust close the tables."""
+        owner = cast(Owner, self.app)
+        if revoked and self._is_member():
+            handing = asyncio.ensure_future(owner.handing_over())
+            while not handing.done() and self._is_member():
+                await asyncio.wait([handing], timeout=MEMBER_SECONDS)
+            handing.cancel()
+        owner.partitions_going()
         try:
             async with asyncio.timeout(COMMIT_ON_REVOKE_SECONDS):
                 await self.commit()
         except Exception as error:
             log.info("no commit before the rebalance (%r): some finished events will come again", error)
         await super().on_partitions_revoked(revoked)
+
+    def _is_member(self) -> bool:
+        """Whether the group still counts on this consumer, so that nobody else has its partitions yet."""
+        return not self.app.should_stop and self._thread._ensure_consumer()._coordinator.generation >= 0
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Let Faust open and recover the tables; events flow, and claims count, from then on."""
