@@ -154,8 +154,11 @@ class Actor:
             if task is not None and not task.cancelling():
                 self._ports.crashed(LogUnavailable("a send was cancelled: its record may not be on the log"))
             raise
-        except LostOwnership:
+        except LostOwnership as error:
             log.info("%s/%d@%d: partition lost, left to its owner", delivery.topic, delivery.partition, delivery.offset)
+            if not ticket.void:
+                # The assignment that it was taken in still stands, so nobody else would ever finish it.
+                self._ports.crashed(error)
         except Exception as error:
             self._ports.crashed(error)
 

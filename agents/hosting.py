@@ -69,6 +69,7 @@ class AppPorts:
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:
     """Have an app run a role over its topics: one actor, one agent a topic. Gives the actor."""
     actor = Actor(role, ports, chains, app.options.concurrency, app.options.max_unfinished)
+    app.handing.append(actor.hand_over)
     app.revoked.append(actor.revoke)
     app.draining.append(actor.drain)
     app.progress = lambda: actor.progress + actor.finished

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from callstream.streams import strict_json
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Hop, Json
-from callstream.streams.ownership import Claim
+from callstream.streams.ownership import Claim, LostOwnership
 from callstream.tables import tasks
 from callstream.tables.latency import Window, WindowKey, windows_of
 from callstream.tables.rows import Rows
@@ -61,6 +61,9 @@ class Journal:
 
     async def record(self, claim: Claim, event: Event) -> None:
         """Fold one event in and wait until its rows are on the log. Raises LostOwnership, LogUnavailable."""
+        if claim != self._rows.claim(claim.partition):
+            # Here, since one row that is refused when it is written fails all others of its batch.
+            raise LostOwnership(f"partition {claim.partition} was revoked")
         row = self.row(claim.partition, event.key)
         new_row, hops = tasks.fold(row, event, self._chains, self._clock())
         place = (claim.partition, event.key)

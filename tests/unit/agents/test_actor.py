@@ -485,12 +485,16 @@ async def test_a_revocation_wakes_a_loop_that_waits_for_the_ledger() -> None:
     assert role.began == ["a", "b"]
 
 
-async def test_work_that_lost_its_partition_is_left_to_the_owner() -> None:
+async def test_work_that_is_refused_in_an_assignment_that_stands_ends_the_worker() -> None:
+    # given a worker that must take its partitions for lost, though no revocation has told it so
     ports = FakePorts()
     deliveries = deliver(events("a"), "prepare")
     ports.lose()
+    # when it has worked on an event
     await handled(Script(forward), ports, deliveries)
-    assert (ports.sent, deliveries[0].acked, ports.crashes) == ([], [], [])
+    # then nothing came of it, and the worker ends: nobody else would be given this event
+    assert (ports.sent, deliveries[0].acked) == ([], [])
+    assert [type(crash) for crash in ports.crashes] == [LostOwnership]
 
 
 async def test_a_row_that_another_worker_owns_stops_the_event_and_is_no_retry() -> None:

@@ -174,6 +174,21 @@ async def test_what_was_not_written_when_the_partitions_went_is_dropped_and_coun
     assert gateway.counted() == {"s0": 1, "s1": 1}
 
 
+async def test_an_event_of_partitions_that_went_does_not_spoil_the_batch_of_others(gateway: Gateway) -> None:
+    # given the claim of an event that was taken before the partitions went and came back
+    stale = gateway.rows.claim(0)
+    gateway.rows.revoke()
+    gateway.latencies.revoke()
+    gateway.journal.forget()
+    # when it is recorded together with one that was taken since
+    late = asyncio.create_task(gateway.journal.record(stale, at(1)))
+    await gateway.record(at(1))
+    # then only the late one is refused
+    with pytest.raises(LostOwnership):
+        await late
+    assert len(gateway.told) == 1
+
+
 async def test_a_batch_that_was_being_written_when_they_went_is_refused(gateway: Gateway) -> None:
     claim = gateway.rows.claim(0)
     gateway.rows.revoke()
