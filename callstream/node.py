@@ -150,6 +150,8 @@ class Node:
         app.revoked.append(journal.forget)
         read = (topics.INTAKE, *self.chains.services(), topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
         self._host(app, Recorder(journal), rows, *read)
+        # Nobody else reads the remarks about ended tasks.
+        self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)

@@ -11,11 +11,14 @@ from callstream.streams.strict_json import BadJson
 from callstream.web.problems import Problem, answer
 
 SLOWEST_UPLOAD_SECONDS = 60.0
+UNPACKED = ("identity", "gzip", "deflate")
 _CHUNK = 64 * 1024
 
 
 async def read(request: web.Request, most_bytes: int) -> bytes:
-    """The body, read no further than `most_bytes`. Raises Problem 408 or 413."""
+    """The body, unpacked and read no further than `most_bytes`. Raises Problem 400, 408, 413 or 415."""
+    if request.headers.get("Content-Encoding", "identity").lower() not in UNPACKED:
+        raise Problem(415, "wrong-content-encoding", f"the header Content-Encoding takes {', '.join(UNPACKED)}")
     if (request.content_length or 0) > most_bytes:
         raise _too_large(most_bytes)
     chunks, size = [], 0
@@ -28,6 +31,13 @@ async def read(request: web.Request, most_bytes: int) -> bytes:
                 chunks.append(chunk)
     except TimeoutError:
         raise Problem(408, "slow-upload", f"the body took over {SLOWEST_UPLOAD_SECONDS:.0f} s to arrive") from None
+    except web.RequestPayloadError:
+        # Else the server would read on, come upon the same error and reset the connection before its answer is read.
+        request.content.feed_eof()
+        if request.protocol is not None:
+            request.protocol.close()
+        detail = "the body is not packed as the header Content-Encoding says"
+        raise Problem(400, "bad-body", detail, headers={"Connection": "close"}) from None
     return b"".join(chunks)
 
 

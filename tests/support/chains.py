@@ -23,7 +23,8 @@ class Product(BaseModel):
 
     product_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     title: Annotated[str, StringConstraints(min_length=1, max_length=500)]
-    description: Annotated[str, StringConstraints(max_length=500_000)] = ""
+    description: Annotated[str, StringConstraints(max_length=4000)] = ""
+    remarks: Annotated[str, StringConstraints(max_length=2_000_000)] = ""
 
 
 class Prompt(Step):

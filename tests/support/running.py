@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -26,6 +26,7 @@ from callstream.streams.submission import Order, new_event
 from callstream.streams.topics import group_of, topic_of
 from callstream.streams.wire import Record, encode
 from callstream.stub import RunningStub, running_stub
+from callstream.web.port import ENDED
 from tests.support.kafka import partitions_of
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,7 @@ POLL_SECONDS = 0.1
 SHOWN_BYTES = 6_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
-Found = ConsumerRecord[bytes | None, bytes | None]
+Found: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 Settings = Mapping[tuple[str, ...], object]
 
 
@@ -120,7 +121,7 @@ class Worker:
         seen: list[object] = [None]
 
         async def look() -> Json | None:
-            row = await self.row(task, wait=5)
+            row = await self.row(task, wait=5 if ENDED.issuperset(states) else 0)
             seen[0] = row
             return row if row is not None and row["state"] in states else None
 
