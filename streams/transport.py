@@ -123,6 +123,17 @@ class OwningConsumer(driver.Consumer):
         """
         await super().seek_wait({tp: max(0, offset or 0) for tp, offset in partitions.items()})
 
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Go back to what was committed, and to the beginning of a partition of which nothing was.
+
+        aiokafka leaves such a partition where it stands. What was fetched of it while Faust's flow was stopped, as
+        during a rebalance, is gone by then: the first records of a new topic would never be worked on.
+        """
+        committed = await super().seek_to_committed()
+        if fresh := [tp for tp, offset in committed.items() if not offset and not is_changelog(tp.topic)]:
+            await self._thread.seek_to_beginning(*fresh)
+        return committed
+
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
         """Faust waits for each event's hand-over with two tasks of their own; a hand-over that need not wait has none.
 
