@@ -39,6 +39,7 @@ QUIET: Mapping[str, int] = {
     "mode": logging.WARNING,
     # Our subclasses of Faust's services log as what they are: every start and stop of every part.
     "callstream.streams.engine": logging.WARNING,
+    "callstream.streams.monitor": logging.WARNING,
     "callstream.streams.transport": logging.WARNING,
     "callstream.tables.durable": logging.WARNING,
     "jaeger_tracing": logging.ERROR,
