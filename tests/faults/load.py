@@ -1,6 +1,7 @@
 """Tasks at a steady rate through whichever gateway answers; each submission is repeated until it is accepted."""
 
 import asyncio
+import itertools
 import random
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import aiohttp
 from tests.support.judge import Order
 
 ANSWER_SECONDS = 10.0
+PATIENCE_SECONDS = 120.0
 LONGEST_PAUSE_SECONDS = 1.0
 AGAIN = frozenset({429, 500, 502, 503, 504})
 CHAIN = "fast-copy"
@@ -21,14 +23,13 @@ class Refused(AssertionError):
 
 
 class Load:
-    """Submits `rate` tasks a second for `seconds`, each with an id and a product of its own, drawn from `seed`."""
+    """Submits `rate` tasks a second until `stop`, each with an id and a product of its own, drawn from `seed`."""
 
-    def __init__(self, gateways: Sequence[str], rate: float, seconds: float, seed: int) -> None:
+    def __init__(self, gateways: Sequence[str], rate: float, seed: int) -> None:
         self._gateways = gateways
         self._rate = rate
-        self._count = round(rate * seconds)
         self._random = random.Random(seed)
-        self._patience = seconds + 90.0
+        self._stopped = False
         self._orders: dict[str, Order] = {}
         self.tries = 0
 
@@ -37,26 +38,32 @@ class Load:
         """Everything that was submitted so far."""
         return list(self._orders.values())
 
+    def stop(self) -> None:
+        """Submit no further tasks."""
+        self._stopped = True
+
     async def run(self) -> None:
         """Submit, and wait until each submission is accepted or has been tried for too long. Raises Refused."""
         started = time.monotonic()
         connector = aiohttp.TCPConnector(limit=200)
         async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as submissions:
-            for number in range(self._count):
+            for number in itertools.count():
                 await asyncio.sleep(max(0.0, started + number / self._rate - time.monotonic()))
+                if self._stopped:
+                    return
                 task = f"task-{number:05d}"
                 title = f"{self._random.choice(NOUNS)} number {number}"
                 self._orders[task] = Order(task, f"product-{number:05d}", title, None)
-                submissions.create_task(self._submit(http, task, started + self._patience))
+                submissions.create_task(self._submit(http, task))
 
-    async def _submit(self, http: aiohttp.ClientSession, task: str, until: float) -> None:
+    async def _submit(self, http: aiohttp.ClientSession, task: str) -> None:
         order = self._orders[task]
         body: dict[str, object] = {
             "chain": CHAIN,
             "id": task,
             "input": {"product_id": order.product, "title": order.title, "description": "Made to last."},
         }
-        pause = 0.1
+        pause, until = 0.1, time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < until:
             self.tries += 1
             if await self._accepted(http, self._random.choice(self._gateways), body):

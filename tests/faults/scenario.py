@@ -1,12 +1,13 @@
 """One run with faults: broker, model server, two workers and a load; faults at their times; then the evidence."""
 
 import asyncio
+import itertools
 import json
 import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,37 +44,42 @@ ENDED = ("finished", "rejected", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What to break, and how many seconds after the load has begun."""
+    """What to break, and how many seconds after the fault before it was over or the load had begun."""
 
-    after: float
+    pause: float
     kind: str
     target: str
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how hard; `wipes` names the workers that lose their data folder with each death.
+    """How long and how hard: until so many seconds are over and so many faults have been made, whichever is later.
 
-    `broker_faults` are seconds after which the broker is restarted, orderly ("restart") or by SIGKILL ("crash").
+    `wipes` names the workers that lose their data folder with each death.
+
+    `broker_faults` are numbers of the faults that hit the broker: restarted orderly ("restart") or by SIGKILL
+    ("crash"). All others are kills of a worker, first of each one once, then at random.
     """
 
     seconds: float
+    faults: int
     rate: float
     seed: int
     wipes: frozenset[str] = frozenset()
-    broker_faults: tuple[tuple[float, str], ...] = ()
-    kill_gap: tuple[float, float] = (10.0, 20.0)
+    broker_faults: Mapping[int, str] = field(default_factory=dict)
+    gap: tuple[float, float] = (10.0, 20.0)
     workers: tuple[str, ...] = ("worker-a", "worker-b")
 
-    def faults(self) -> list[Fault]:
-        """All faults in the order of their times: kills at random gaps, of random workers, as the seed says."""
+    def endless(self) -> Iterator[Fault]:
+        """Faults without end, at random gaps, as the seed says."""
         chance = random.Random(self.seed)
-        found = [Fault(after, kind, "broker") for after, kind in self.broker_faults]
-        after = chance.uniform(*self.kill_gap)
-        while after < self.seconds:
-            found.append(Fault(after, "kill", chance.choice(self.workers)))
-            after += chance.uniform(*self.kill_gap)
-        return sorted(found, key=lambda fault: fault.after)
+        unhurt = list(self.workers)
+        for number in itertools.count():
+            pause = chance.uniform(*self.gap)
+            if number in self.broker_faults:
+                yield Fault(pause, self.broker_faults[number], "broker")
+            else:
+                yield Fault(pause, "kill", unhurt.pop(0) if unhurt else chance.choice(self.workers))
 
 
 @dataclass
@@ -96,10 +102,11 @@ class Scenario:
             self.workers[name] = WorkerProcess(name, self.folder / name, settings, wipes=name in self.plan.wipes)
         workers = list(self.workers.values())
         async with running_workers(workers, READY_SECONDS), aiohttp.ClientSession() as http:
-            load = Load([worker.url for worker in workers], self.plan.rate, self.plan.seconds, self.plan.seed)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(load.run())
-                both.create_task(self._break())
+            load = Load([worker.url for worker in workers], self.plan.rate, self.plan.seed)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(load.run())
+                await self._break()
+                load.stop()
             await until_ready(workers, http, SETTLE_SECONDS)
             lag = await self._settled()
             states = await self._states(http, [order.task for order in load.orders])
@@ -113,18 +120,23 @@ class Scenario:
             "CALLSTREAM_DELIVERY__DATABASE_URL": self.database_url,
             "CALLSTREAM_BLOBS__URL": f"file://{self.folder / 'blobs'}",
             "CALLSTREAM_ENGINE__SESSION_TIMEOUT_SECONDS": "6",
-            "CALLSTREAM_ENGINE__WATCHDOG_SECONDS": "30",
+            "CALLSTREAM_ENGINE__WATCHDOG_SECONDS": "45",
             "CALLSTREAM_INFERENCE__POOLS": json.dumps({"copywriter": {"endpoints": [endpoint]}}),
         }
 
     async def _break(self) -> None:
-        started = time.monotonic()
-        for fault in self.plan.faults():
-            await asyncio.sleep(max(0.0, started + fault.after - time.monotonic()))
-            self.made.append(fault)
+        """Make one fault after the other, then go on for as long as before the next."""
+        end = time.monotonic() + self.plan.seconds
+        for fault in self.plan.endless():
+            await asyncio.sleep(fault.pause)
+            if time.monotonic() > end and len(self.made) >= self.plan.faults:
+                return
             if fault.kind == "kill":
+                await self.workers[fault.target].alive()
+                self.made.append(fault)
                 self.moments.append(self.workers[fault.target].kill())
                 continue
+            self.made.append(fault)
             self.moments.append(time.time())
             if fault.kind == "crash":
                 os.kill(self.broker.pid, signal.SIGKILL)

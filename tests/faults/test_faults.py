@@ -9,21 +9,9 @@ from tests.faults.scenario import Plan, scenario
 from tests.support.judge import judge
 from tests.support.postgres import Postgres
 
-SHORT = Plan(
-    seconds=36,
-    rate=15,
-    seed=1,
-    wipes=frozenset({"worker-b"}),
-    broker_faults=((20.0, "restart"),),
-)
-LONG = Plan(seconds=180, rate=25, seed=2, broker_faults=((65.0, "restart"), (125.0, "crash")))
-WIPED = Plan(
-    seconds=180,
-    rate=25,
-    seed=3,
-    wipes=frozenset(LONG.workers),
-    broker_faults=((65.0, "crash"), (125.0, "restart")),
-)
+SHORT = Plan(30, 3, rate=15, seed=1, wipes=frozenset({"worker-b"}), broker_faults={1: "restart"}, gap=(9.0, 11.0))
+LONG = Plan(180, 8, rate=25, seed=2, broker_faults={4: "restart", 8: "crash"})
+WIPED = Plan(180, 8, rate=25, seed=3, wipes=frozenset(LONG.workers), broker_faults={3: "crash", 7: "restart"})
 
 
 async def run(plan: Plan, folder: Path, database_url: str) -> None:

@@ -71,6 +71,11 @@ class WorkerProcess:
         await self._launch()
         self._keeper = asyncio.create_task(self._keep())
 
+    async def alive(self) -> None:
+        """Wait until a process of it lives: between two runs there is none to kill."""
+        while self.pid is None:  # noqa: ASYNC110 - the process's end is its keeper's to wait for
+            await asyncio.sleep(LOOK_SECONDS)
+
     def kill(self) -> float:
         """SIGKILL to the worker and its process pool; gives the moment (epoch seconds)."""
         if self.pid is not None:
