@@ -131,6 +131,7 @@ async def test_the_chain_of_the_readme_does_what_it_says() -> None:
     # then the one has its answer and the other waits for a person
     assert ended.body.result == {"text": "Dear Kim,\n\nIt is on its way.\n\nYours, the shop"}
     assert held.body.held == "the letter speaks of a lawyer"
+    assert held.body.outputs["sign"] == {"text": "Dear Kim,\n\nWe are sorry.\n\nYours, the shop"}
 
 
 @pytest.mark.parametrize("name", NAMES)
