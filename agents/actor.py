@@ -207,17 +207,21 @@ class Actor:
         except UnknownChain as error:
             outcome: Outcome = Bury(_failure(error))
         else:
-            while True:
-                outcome = await self._try(replace(event, attempt=attempt), delivery, policy)
-                if not isinstance(outcome, Retry):
-                    break
-                self.progress += 1
-                notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
-                if attempt >= policy.attempts.most:
-                    outcome = Bury(outcome.failure, policy.ends_task)
-                    break
-                await asyncio.sleep(self._pause(policy.attempts, attempt, outcome.after_seconds))
-                attempt += 1
+            with self._ports.span(policy.step, event) as span:
+                event = replace(event, traceparent=span.traceparent)
+                while True:
+                    outcome = await self._try(replace(event, attempt=attempt), delivery, policy)
+                    if not isinstance(outcome, Retry):
+                        break
+                    self.progress += 1
+                    notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
+                    if attempt >= policy.attempts.most:
+                        outcome = Bury(outcome.failure, policy.ends_task)
+                        break
+                    await asyncio.sleep(self._pause(policy.attempts, attempt, outcome.after_seconds))
+                    attempt += 1
+                span.tag("outcome", type(outcome).__name__)
+                span.tag("attempts", attempt - event.attempt + 1)
         work = Work(
             self.role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
         )

@@ -19,6 +19,7 @@ from faust.app.base import BootStrategy
 from faust.exceptions import ProducerSendError
 from faust.transport.consumer import Consumer
 from faust.types import StreamT
+from faust.types.tuples import RecordMetadata
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callstream.streams.keys import partition_of
@@ -27,7 +28,7 @@ from callstream.streams.ownership import Claim, Ownership
 from callstream.streams.topics import group_of, is_changelog
 from callstream.streams.transport import Transport
 from callstream.streams.watchdog import Stalled, Watchdog
-from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record
+from callstream.streams.wire import MAX_RECORD_BYTES, Headers, LogUnavailable, Record
 
 log = logging.getLogger("callstream.engine")
 
@@ -221,21 +222,29 @@ class ServiceApp(faust.App):
         if claim is not None:
             self.ownership.require(claim)
         partition = partition_of(record.key, self.partitions)
+        sent = await self.enqueue(record.topic, partition, record.key, record.value, record.headers)
+        await self.delivered(sent, f"topic {record.topic}")
 
-        async def send() -> None:
-            await (await self.producer.send(record.topic, record.key, record.value, partition, None, record.headers))
+    async def enqueue(
+        self, topic: str, partition: int, key: bytes, value: bytes | None, headers: Headers | None = None
+    ) -> Awaitable[RecordMetadata]:
+        """Hand a record to the producer; what comes back says when the broker has it. Raises LogUnavailable."""
+        try:
+            async with asyncio.timeout(self.options.delivery_timeout_seconds):
+                return await self.producer.send(topic, key, value, partition, None, headers)
+        except (KafkaError, ProducerSendError, TimeoutError) as error:
+            raise LogUnavailable(f"topic {topic}: the producer did not take a record: {error!r}") from error
 
-        await self.delivered(send(), f"topic {record.topic}")
+    async def delivered(self, sent: Awaitable[RecordMetadata], where: str) -> int:
+        """Wait until the broker has a record and give its offset. Raises LogUnavailable.
 
-    async def delivered(self, sending: Awaitable[object], where: str) -> None:
-        """Wait until the broker has taken a record. Raises LogUnavailable when it refuses it or takes too long.
-
-        The time is kept here, because an idempotent producer itself tries for ever.
+        The time is kept here, because an idempotent producer itself tries for ever. Whoever is cancelled meanwhile
+        leaves the record with the producer.
         """
         patience = self.options.delivery_timeout_seconds
         try:
             async with asyncio.timeout(patience):
-                await sending
+                return int((await asyncio.shield(sent)).offset)
         except TimeoutError:
             raise LogUnavailable(f"{where}: the broker did not take a record within {patience:g} s") from None
         except (KafkaError, ProducerSendError) as error:

@@ -5,7 +5,6 @@ partition's database again. Here a write names its claim, is refused when the cl
 when the changelog has it.
 """
 
-import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, cast
 
 import faust
 from faust.stores.rocksdb import Store
+from faust.types import TP
 
 from callstream.streams import strict_json
 from callstream.streams.engine import ServiceApp
@@ -51,14 +51,18 @@ class DurableTable(faust.Table[bytes, bytes]):
         Raises LostOwnership when the claim no longer stands, LogUnavailable when the broker does not take the change.
         """
         self.app.ownership.require(claim)
-        change = self.send_changelog(claim.partition, key, value, value_serializer="raw")
-        database = self._database(claim.partition)
+        topic, partition = self.changelog_topic_name, claim.partition
+        change = await self.app.enqueue(topic, partition, key, value)
+        # From here to the database nothing waits: what is on the changelog before an offset is also in the database.
+        self.app.ownership.require(claim)
+        database = self._database(partition)
         if value is None:
             database.delete(key)
         else:
             database.put(key, value)
-        # Shielded: Faust sets the change's result when it is delivered, also after who waits for it was cancelled.
-        await self.app.delivered(asyncio.shield(change), f"table {self.name}")
+        offset = await self.app.delivered(change, f"table {self.name}")
+        if partition in self.app.ownership.owned:
+            self.data.set_persisted_offset(TP(topic, partition), offset)
 
     def scan(self, partition: int, after: bytes = b"", most: int = 100) -> Iterator[tuple[bytes, bytes]]:
         """Up to `most` rows of one partition in key order, beginning behind `after`."""
@@ -90,10 +94,6 @@ class DurableTable(faust.Table[bytes, bytes]):
 
     def _database(self, partition: int) -> Any:
         return cast(Store, self.data)._db_for_partition(partition)
-
-    def _on_changelog_sent(self, sent: Any) -> None:
-        if sent.result().topic_partition.partition in self.app.ownership.owned:
-            super()._on_changelog_sent(sent)
 
 
 @dataclass(slots=True)
