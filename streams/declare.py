@@ -83,8 +83,9 @@ async def declare(bootstrap: str, plans: Iterable[TopicPlan]) -> None:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await admin.start()
-            await _create(admin, wanted)
-            await _compare(admin, wanted)
+            existing = set(await admin.list_topics())
+            await _compare(admin, [topic for topic in wanted if topic.name in existing])
+            await _create(admin, [topic for topic in wanted if topic.name not in existing])
             await _await_coordinator(admin)
     except (KafkaError, TimeoutError, OSError) as error:
         raise BrokerUnreachable(f"no Kafka broker answers at {bootstrap}: {error!r}") from error
@@ -92,19 +93,18 @@ async def declare(bootstrap: str, plans: Iterable[TopicPlan]) -> None:
         await admin.close()
 
 
-async def _create(admin: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> None:
-    existing = set(await admin.list_topics())
-    missing = [
-        NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=topic.config())
-        for topic in wanted
-        if topic.name not in existing
-    ]
+async def _create(admin: AIOKafkaAdminClient, missing: list[TopicPlan]) -> None:
     if not missing:
         return
-    answer = await admin.create_topics(missing, timeout_ms=int(TIMEOUT_SECONDS * 1000))
+    new = [NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=topic.config()) for topic in missing]
+    answer = await admin.create_topics(new, timeout_ms=int(TIMEOUT_SECONDS * 1000))
+    raced = set()
     for name, code, *message in answer.topic_errors:
-        if code and for_code(code) is not TopicAlreadyExistsError:
+        if code and for_code(code) is TopicAlreadyExistsError:
+            raced.add(name)
+        elif code:
             raise TopicsDiffer(f"topic {name} cannot be created: {for_code(code).__name__} {message}")
+    await _compare(admin, [topic for topic in missing if topic.name in raced])
 
 
 async def _await_coordinator(admin: AIOKafkaAdminClient) -> None:
@@ -119,6 +119,8 @@ async def _await_coordinator(admin: AIOKafkaAdminClient) -> None:
 
 
 async def _compare(admin: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> None:
+    if not wanted:
+        return
     names = [topic.name for topic in wanted]
     described = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(names)}
     configs = await _configs(admin, names)

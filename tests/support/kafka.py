@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -14,6 +15,8 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
     for_code,
 )
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 
 SETTLE_SECONDS = 30.0
@@ -130,3 +133,24 @@ async def lag(bootstrap: str, group: str, topics: Iterable[str]) -> dict[str, in
             ends = await consumer.end_offsets(partitions)
             behind[topic] = sum(ends[one] - done.get(one, starts[one]) for one in partitions)
     return behind
+
+
+async def producer_ids(bootstrap: str, topic: str) -> list[int]:
+    """The producer's id of each batch in the topic, -1 where the producer was not idempotent."""
+    found: list[int] = []
+    places = await partitions_of(bootstrap, topic)
+    client = AIOKafkaClient(bootstrap_servers=bootstrap)
+    async with asyncio.timeout(SETTLE_SECONDS):
+        await client.bootstrap()
+        try:
+            (node,) = {broker.nodeId for broker in client.cluster.brokers()}
+            wanted = [(topic, [(place.partition, 0, 1024 * 1024) for place in places])]
+            answer = await client.send(node, FetchRequest(100, 0, 16 * 1024 * 1024, 0, wanted))
+        finally:
+            await client.close()
+    for _, partitions in answer.topics:
+        for _, *_, batches in partitions:
+            records = MemoryRecords(bytes(batches or b""))
+            while records.has_next():
+                found.append(records.next_batch().producer_id)
+    return found
