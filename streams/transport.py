@@ -21,6 +21,9 @@ log = logging.getLogger("callstream.transport")
 COMMIT_ON_REVOKE_SECONDS = 3.0
 MAX_BUFFERED_CHANGES = 100_000
 MEMBER_SECONDS = 0.1
+FETCH_WAIT_MILLISECONDS = 200
+"""How long the broker may keep an empty fetch: what else is asked on that connection waits behind it, so that with
+Faust's 1,500 the recovery of an empty table took six seconds."""
 METADATA_SECONDS = 0.1
 """Least time between two questions of a client for metadata."""
 
@@ -80,6 +83,7 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         consumer = super()._create_worker_consumer(transport)
         paced(consumer._client)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS
         return consumer
 
 
