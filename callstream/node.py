@@ -30,7 +30,7 @@ from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.topics import topic_of
 from callstream.streams.tracing import Tracing
-from callstream.tables.durable import DurableTable, store_options
+from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
 from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, window_over
@@ -70,6 +70,7 @@ class Node:
         self.tracing = Tracing(settings.tracing)
         self.blobs = BlobStore(settings.blobs)
         self.actors: dict[str, Actor] = {}
+        self._tables: dict[str, tuple[Readable, str]] = {}
         self._layout = Layout(
             bootstrap=bootstrap,
             folder=settings.data_folder / "tables",
@@ -124,6 +125,8 @@ class Node:
         )
         role = StepRole(service, self.chains, remembers)
         profiles = Profiles(app, store_options()) if service == PREPARE else None
+        if profiles is not None:
+            self._tables[topics.PROFILES] = (profiles, service)
         tools = Tools(
             model=self._model,
             blobs=self.blobs,
@@ -146,7 +149,7 @@ class Node:
         latencies = self._table(app, topics.LATENCY, window_over)
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
-        port.journal = journal
+        port.journal, port.shown = journal, self._tables
         app.revoked.append(journal.forget)
         read = (topics.INTAKE, *self.chains.services(), topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
         self._host(app, Recorder(journal), rows, *read)
@@ -166,6 +169,9 @@ class Node:
             extra_topic_configs={"max.message.bytes": MAX_CHANGE_BYTES},
         )
         durable = cast(DurableTable, table)
+        # Each service that remembers has a table of receipts.
+        shown = name if name not in self._tables else f"{app.service_name}-{name}"
+        self._tables[shown] = (durable, app.service_name)
         app.background.append(Sweeper(durable, expired, time.time).run)
         return durable
 

@@ -35,15 +35,48 @@ def store_options(block_cache_bytes: int = 2 << 20, write_buffer_bytes: int = 2 
     }
 
 
-class DurableTable(faust.Table[bytes, bytes]):
-    """Bytes to bytes, by partition."""
+class Readable:
+    """A Faust table's rows as this worker has them, by partition."""
 
-    app: ServiceApp
+    data: Any
 
     def read(self, partition: int, key: bytes) -> bytes | None:
         """The row as this worker has it, or None."""
         value: bytes | None = self._database(partition).get(key)
         return value
+
+    def scan(self, partition: int, after: bytes = b"", most: int = 100) -> Iterator[tuple[bytes, bytes]]:
+        """Up to `most` rows of one partition in key order, beginning behind `after`."""
+        rows = self._database(partition).items(from_key=after or None)
+        for key, value in rows:
+            if key in (OFFSET_KEY, after):
+                continue
+            if most <= 0:
+                return
+            most -= 1
+            yield key, value
+
+    def open_partitions(self) -> list[int]:
+        """Partitions whose rows this worker holds."""
+        raise NotImplementedError
+
+    def size(self, partition: int) -> tuple[int, int, int | None]:
+        """About how many rows a partition has, its bytes on disk and in memory, the last changelog offset applied."""
+        database = self._database(partition)
+        keys = int(database.property_value("rocksdb.estimate-num-keys") or 0)
+        disk = int(database.property_value("rocksdb.live-sst-files-size") or 0)
+        memory = int(database.property_value("rocksdb.cur-size-all-mem-tables") or 0)
+        raw = database.get(OFFSET_KEY)
+        return max(0, keys - 1), disk + memory, None if raw is None else int(raw)
+
+    def _database(self, partition: int) -> Any:
+        return cast(Store, self.data)._db_for_partition(partition)
+
+
+class DurableTable(Readable, faust.Table[bytes, bytes]):
+    """Bytes to bytes, by partition."""
+
+    app: ServiceApp
 
     async def write(self, claim: Claim, key: bytes, value: bytes | None) -> None:
         """Set a row (None deletes it) and wait until the changelog has it.
@@ -64,17 +97,6 @@ class DurableTable(faust.Table[bytes, bytes]):
         if partition in self.app.ownership.owned:
             self.data.set_persisted_offset(TP(topic, partition), offset)
 
-    def scan(self, partition: int, after: bytes = b"", most: int = 100) -> Iterator[tuple[bytes, bytes]]:
-        """Up to `most` rows of one partition in key order, beginning behind `after`."""
-        rows = self._database(partition).items(from_key=after or None)
-        for key, value in rows:
-            if key in (OFFSET_KEY, after):
-                continue
-            if most <= 0:
-                return
-            most -= 1
-            yield key, value
-
     def open_partitions(self) -> list[int]:
         """Partitions whose rows this worker holds."""
         return sorted(self.app.ownership.owned)
@@ -82,18 +104,6 @@ class DurableTable(faust.Table[bytes, bytes]):
     def claim(self, partition: int) -> Claim:
         """A claim on a partition as it is owned now."""
         return self.app.ownership.claim(partition)
-
-    def size(self, partition: int) -> tuple[int, int, int | None]:
-        """About how many rows a partition has, its bytes on disk and in memory, the last changelog offset applied."""
-        database = self._database(partition)
-        keys = int(database.property_value("rocksdb.estimate-num-keys") or 0)
-        disk = int(database.property_value("rocksdb.live-sst-files-size") or 0)
-        memory = int(database.property_value("rocksdb.cur-size-all-mem-tables") or 0)
-        raw = database.get(OFFSET_KEY)
-        return max(0, keys - 1), disk + memory, None if raw is None else int(raw)
-
-    def _database(self, partition: int) -> Any:
-        return cast(Store, self.data)._db_for_partition(partition)
 
 
 @dataclass(slots=True)

@@ -6,12 +6,14 @@ table with a topic of its own never starts.
 """
 
 import logging
+from typing import Any
 
 from callstream.streams import strict_json
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.keys import task_key
 from callstream.streams.topics import PROFILES
+from callstream.tables.durable import Readable
 
 log = logging.getLogger("callstream.profiles")
 
@@ -23,7 +25,7 @@ def profile_key(tenant: str, user: str) -> bytes:
     return task_key(tenant, user)
 
 
-class Profiles:
+class Profiles(Readable):
     """Look-ups in the global table of one app."""
 
     def __init__(self, app: ServiceApp, options: dict[str, object]) -> None:
@@ -36,6 +38,16 @@ class Profiles:
             recovery_buffer_size=1,
             synchronize_all_active_partitions=True,
         )
+        self._partitions = app.partitions
+
+    @property
+    def data(self) -> Any:
+        """The table's store, which its app makes when it starts."""
+        return self._table.data
+
+    def open_partitions(self) -> list[int]:
+        """All of them, on every worker."""
+        return list(range(self._partitions))
 
     def get(self, tenant: str, user: str) -> Json | None:
         """A user's profile, or None; one that is no JSON object is logged and taken for none."""

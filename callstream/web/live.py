@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from callstream.agents.review import Verdict, refusal, verdict_event
-from callstream.streams import topics
+from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_in
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Body, Event, Json, Priority, Submission
@@ -14,7 +14,7 @@ from callstream.streams.keys import partition_of, task_key
 from callstream.streams.topics import topic_of
 from callstream.streams.tracing import Tracing
 from callstream.streams.wire import LogUnavailable, Record, encode
-from callstream.tables.durable import DurableTable
+from callstream.tables.durable import DurableTable, Readable
 from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
 from callstream.web.hub import Hub, Update
@@ -35,10 +35,14 @@ from callstream.web.port import Window as WindowName
 
 WINDOW_SECONDS = {"1m": 60, "10m": 600, "1h": 3_600}
 MOST_SCANNED = 20_000
+SHOWN_DEPTH = 128
 
 
 class LivePort:
-    """What the web asks of one gateway. `journal` is set by whoever builds both."""
+    """What the web asks of one gateway. `journal` is set by whoever builds both.
+
+    `shown` are the tables of this process for people to look at, by name, each with its service.
+    """
 
     journal: Journal
 
@@ -51,7 +55,7 @@ class LivePort:
         self._blobs = blobs
         self._tracing = tracing
         self._hub = Hub(epoch=secrets.token_hex(4))
-        self.others: dict[str, tuple[DurableTable, str]] = {}
+        self.shown: dict[str, tuple[Readable, str]] = {}
 
     @property
     def updates(self) -> Hub:
@@ -138,7 +142,7 @@ class LivePort:
 
     async def tables(self) -> tuple[TableInfo, ...]:
         """Every table of this process, with the partitions that it has."""
-        return tuple(_info(table, service) for table, service in self._all().values())
+        return tuple(_info(name, table, service) for name, (table, service) in self.shown.items())
 
     async def rows(self, table: str, request: PageRequest) -> Page:
         """One page of rows. Raises UnknownTable."""
@@ -147,17 +151,17 @@ class LivePort:
         start = max(request.after or b"", request.prefix)
         include_start = request.after is None or request.prefix > request.after
         if include_start and request.prefix and (raw := source.read(request.partition, request.prefix)) is not None:
-            rows.append(Row(request.prefix, json.loads(raw)))
+            rows.append(Row(request.prefix, _members(raw)))
         for key, value in source.scan(request.partition, start, request.limit + 1):
             if not key.startswith(request.prefix):
                 break
-            rows.append(Row(key, json.loads(value)))
+            rows.append(Row(key, _members(value)))
         return Page(tuple(rows[: request.limit]), len(rows) > request.limit)
 
     async def row(self, table: str, partition: int, key: bytes) -> Json | None:
         """One row. Raises UnknownTable."""
         raw = self._open(table, partition).read(partition, key)
-        return None if raw is None else dict(json.loads(raw))
+        return None if raw is None else _members(raw)
 
     async def latency(self, window: WindowName) -> list[LatencyWindow]:
         """Every window of that size still kept."""
@@ -196,15 +200,10 @@ class LivePort:
                 return
             yield key, value
 
-    def _open(self, name: str, partition: int) -> DurableTable:
-        known = self._all()
-        if name not in known or partition not in known[name][0].open_partitions():
+    def _open(self, name: str, partition: int) -> Readable:
+        if name not in self.shown or partition not in self.shown[name][0].open_partitions():
             raise UnknownTable(f"no partition {partition} of a table {name!r} is here")
-        return known[name][0]
-
-    def _all(self) -> dict[str, tuple[DurableTable, str]]:
-        own = {"tasks": (self._tasks, "gateway"), "latency": (self._latency, "gateway")}
-        return {**own, **self.others}
+        return self.shown[name][0]
 
 
 def public(row: Json) -> Json:
@@ -228,12 +227,21 @@ def _held_event(row: Json) -> Event:
     )
 
 
-def _info(table: DurableTable, service: str) -> TableInfo:
+def _info(name: str, table: Readable, service: str) -> TableInfo:
     parts = []
     for partition in table.open_partitions():
         keys, size, offset = table.size(partition)
         parts.append(PartitionInfo(partition, keys, size, offset))
-    return TableInfo(str(table.name), service, tuple(parts), table.help)
+    return TableInfo(name, service, tuple(parts))
+
+
+def _members(raw: bytes) -> Json:
+    """A row as JSON. Who puts a profile onto its topic may have put anything there."""
+    try:
+        value = strict_json.loads(raw, len(raw), SHOWN_DEPTH)
+    except strict_json.BadJson as error:
+        return {"unreadable": str(error)}
+    return value if isinstance(value, dict) else {"unreadable": f"{type(value).__name__}, not an object"}
 
 
 def _latency(key: WindowKey, window: Window, now: float) -> LatencyWindow:
