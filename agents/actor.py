@@ -9,13 +9,13 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from random import Random
 
 from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.settle import Work, line, settle
 from callstream.agents.turns import Turns
+from callstream.streams import logs
 from callstream.streams.chain import Attempts, Chains, UnknownChain
 from callstream.streams.event import MAX_NOTES, Event, Failure
 from callstream.streams.ledger import Ledger, LedgerSnapshot, Ticket
@@ -181,11 +181,16 @@ class Actor:
             return
         if moved and delivery.topic in self.observed:
             return
-        async with AsyncExitStack() as stack:
-            if self.role.stateful:
-                await stack.enter_async_context(self._turns.turn(event.key))
-            for record in moved or await self._decide(event, delivery):
-                await self._ports.send(record, delivery)
+        with logs.bind(service=self.role.service, tenant=event.tenant, task=event.task, trace=_trace_of(event)):
+            if not self.role.stateful:
+                await self._perform(moved, event, delivery)
+                return
+            async with self._turns.turn(event.key):
+                await self._perform(moved, event, delivery)
+
+    async def _perform(self, moved: list[Record], event: Event, delivery: Delivery) -> None:
+        for record in moved or await self._decide(event, delivery):
+            await self._ports.send(record, delivery)
 
     def _moved(self, event: Event, delivery: Delivery) -> list[Record]:
         """The event once more, for the partition of its key, if it stands in another. Raises BadEvent."""
@@ -225,6 +230,7 @@ class Actor:
         work = Work(
             self.role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
         )
+        log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)
 
     def _settle(self, event: Event, outcome: Outcome, work: Work) -> list[Record]:
@@ -270,3 +276,7 @@ def _failure(error: BaseException) -> Failure:
     said = "".join(traceback.format_exception_only(error)).strip()
     where = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
     return Failure(kind="bug", message=line(said), traceback=where[-MAX_TRACEBACK:])
+
+
+def _trace_of(event: Event) -> str | None:
+    return event.traceparent.split("-")[1] if event.traceparent is not None else None
