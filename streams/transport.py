@@ -117,6 +117,9 @@ class Begun:
 class OwningConsumer(driver.Consumer):
     """A consumer whose app (`callstream.streams.engine.ServiceApp`) hears first of what it owns."""
 
+    def __post_init__(self) -> None:
+        self._pressing: set[TP] = set()
+
     def _new_consumer_thread(self) -> PacedConsumerThread:
         return PacedConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -137,6 +140,23 @@ class OwningConsumer(driver.Consumer):
         if fresh := [tp for tp, offset in committed.items() if not offset and not is_changelog(tp.topic)]:
             await self._thread.seek_to_beginning(*fresh)
         return committed
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Pause a topic as a whole.
+
+        Faust pauses the one partition whose record came last; the next polls of the others fill the buffer up, and a
+        full buffer stops every topic of the service.
+        """
+        self._pressing.add(tp)
+        for each in [one for one in self._get_active_partitions() if one.topic == tp.topic]:
+            super().on_buffer_full(each)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Let a topic flow again once Faust would let each partition flow that it has told of: it tells each once."""
+        self._pressing.discard(tp)
+        if not any(one.topic == tp.topic for one in self._pressing):
+            for each in [one for one in self._buffered_partitions if one.topic == tp.topic]:
+                super().on_buffer_drop(each)
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
         """Faust waits for each event's hand-over with two tasks of their own; a hand-over that need not wait has none.
@@ -163,6 +183,8 @@ class OwningConsumer(driver.Consumer):
                 await asyncio.wait([handing], timeout=MEMBER_SECONDS)
             handing.cancel()
         owner.partitions_going()
+        self._buffered_partitions.clear()
+        self._pressing.clear()
         try:
             async with asyncio.timeout(COMMIT_ON_REVOKE_SECONDS):
                 await self.commit()
