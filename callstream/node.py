@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import cast
 
 from prometheus_client import REGISTRY
@@ -24,7 +25,7 @@ from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
 from callstream.settings import Settings
 from callstream.streams import topics
-from callstream.streams.blobs import BlobStore
+from callstream.streams.blobs import BlobError, BlobStore
 from callstream.streams.chain import Chains
 from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Json
@@ -121,7 +122,9 @@ class Node:
     def _build_steps(self, app: ServiceApp, service: str) -> None:
         remembers = any(step.remembers for step in self.chains.steps_of(service))
         table = (
-            self._table(app, topics.RECEIPTS, older_than("at", self.settings.seen_hours * HOUR)) if remembers else None
+            self._table(app, topics.RECEIPTS, older_than("at", self.settings.retention_hours * HOUR))
+            if remembers
+            else None
         )
         role = StepRole(service, self.chains, remembers)
         profiles = Profiles(app, store_options()) if service == PREPARE else None
@@ -158,6 +161,7 @@ class Node:
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
+        app.background.append(self._sweep_blobs)
 
     def _table(self, app: ServiceApp, name: str, expired: Expired) -> DurableTable:
         table = app.Table(
@@ -198,6 +202,17 @@ class Node:
 
     async def _stop_others(self, _seconds: float) -> None:
         await asyncio.gather(*(app.stop() for app in self._others), return_exceptions=True)
+
+    async def _sweep_blobs(self) -> None:
+        """Delete the blobs that no event can need any more, once an hour."""
+        while True:
+            try:
+                deleted = await self.blobs.sweep(datetime.now(UTC))
+            except BlobError as error:
+                log.warning("old blobs are not deleted: %s", error)
+            else:
+                log.info("old blobs deleted: %d", deleted)
+            await asyncio.sleep(HOUR)
 
     async def _close(self) -> None:
         await self._model.close()

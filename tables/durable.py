@@ -22,6 +22,7 @@ from callstream.streams.ownership import Claim
 from callstream.tables.rows import Rows
 
 OFFSET_KEY = b"__faust\0offset__"
+MOST_COUNTED = 2_000
 
 
 def store_options(block_cache_bytes: int = 2 << 20, write_buffer_bytes: int = 2 << 20) -> dict[str, Any]:
@@ -61,13 +62,18 @@ class Readable:
         raise NotImplementedError
 
     def size(self, partition: int) -> tuple[int, int, int | None]:
-        """About how many rows a partition has, its bytes on disk and in memory, the last changelog offset applied."""
+        """Rows of a partition, its bytes on disk and in memory, the last changelog offset applied.
+
+        Rows are counted up to `MOST_COUNTED`; beyond, RocksDB's estimate is given, which counts overwrites too.
+        """
         database = self._database(partition)
-        keys = int(database.property_value("rocksdb.estimate-num-keys") or 0)
+        keys = sum(1 for _ in self.scan(partition, most=MOST_COUNTED))
+        if keys == MOST_COUNTED:
+            keys = max(keys, int(database.property_value("rocksdb.estimate-num-keys") or 0))
         disk = int(database.property_value("rocksdb.live-sst-files-size") or 0)
         memory = int(database.property_value("rocksdb.cur-size-all-mem-tables") or 0)
         raw = database.get(OFFSET_KEY)
-        return max(0, keys - 1), disk + memory, None if raw is None else int(raw)
+        return keys, disk + memory, None if raw is None else int(raw)
 
     def _database(self, partition: int) -> Any:
         return cast(Store, self.data)._db_for_partition(partition)
