@@ -11,6 +11,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
+    NodeNotReadyError,
     NotCoordinatorForGroupError,
     TopicAlreadyExistsError,
     for_code,
@@ -116,7 +117,12 @@ async def committed(bootstrap: str, group: str) -> dict[TopicPartition, int]:
             try:
                 offsets = await admin.list_consumer_group_offsets(group)
                 return {partition: found.offset for partition, found in offsets.items() if found.offset >= 0}
-            except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            except (
+                GroupCoordinatorNotAvailableError,
+                GroupLoadInProgressError,
+                NodeNotReadyError,
+                NotCoordinatorForGroupError,
+            ):
                 # The topic of the offsets is made when the first group asks for its coordinator.
                 await asyncio.sleep(PAUSE_SECONDS)
     raise TimeoutError(f"{bootstrap} has no coordinator for group {group}")

@@ -275,17 +275,18 @@ class Workshop:
         actor = host(app, role, ports, chains, [topic_of(name) for name in names])
         return Hosted(app.service_name, self.bootstrap, app, actor, table, chain)
 
-    @asynccontextmanager
-    async def running(self, *hosted: Hosted) -> AsyncIterator[None]:
-        """Started one after the other and ready; stopped on the way out."""
-        try:
-            for one in hosted:
-                await one.start()
-            for one in hosted:
-                await one.ready()
-            yield
-        finally:
-            await asyncio.gather(*(one.stop() for one in hosted))
+
+@asynccontextmanager
+async def running(*hosted: Hosted) -> AsyncIterator[None]:
+    """Services started side by side and ready; stopped on the way out."""
+    try:
+        for one in hosted:
+            await one.start()
+        for one in hosted:
+            await one.ready()
+        yield
+    finally:
+        await asyncio.gather(*(one.stop() for one in hosted))
 
 
 def table_of(app: ServiceApp, name: str = RECEIPTS) -> DurableTable:
