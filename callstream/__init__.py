@@ -8,37 +8,37 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Attempts": "callstream.streams.chain",
-    "Cell": "callstream.streams.chain",
-    "Chain": "callstream.streams.chain",
-    "Step": "callstream.streams.chain",
-    "Event": "callstream.streams.event",
-    "Failure": "callstream.streams.event",
-    "Usage": "callstream.streams.event",
-    "Bury": "callstream.streams.outcome",
-    "Finish": "callstream.streams.outcome",
-    "Forward": "callstream.streams.outcome",
-    "Hold": "callstream.streams.outcome",
-    "Keep": "callstream.streams.outcome",
-    "Outcome": "callstream.streams.outcome",
-    "Retry": "callstream.streams.outcome",
-    "Call": "callstream.agents.inference.call",
-    "CallFailed": "callstream.agents.inference.call",
-    "Reply": "callstream.agents.inference.call",
-    "Tools": "callstream.agents.tools",
-}
+from callstream.agents.inference.call import Call, CallFailed, Reply
+from callstream.streams.chain import Attempts, Cell, Chain, Step
+from callstream.streams.event import Event, Failure, Usage
+from callstream.streams.outcome import Bury, Finish, Forward, Hold, Keep, Outcome, Retry
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "Attempts",
+    "Bury",
+    "Call",
+    "CallFailed",
+    "Cell",
+    "Chain",
+    "Event",
+    "Failure",
+    "Finish",
+    "Forward",
+    "Hold",
+    "Keep",
+    "Outcome",
+    "Reply",
+    "Retry",
+    "Step",
+    "Usage",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, looked up when they are first used: importing callstream starts and imports nothing."""
-    if name == "app":
-        value = importlib.import_module("callstream.app").faust_app()
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    else:
+    """`app`, the app of all services, built when `faust -A callstream` asks for it: importing alone starts nothing."""
+    if name != "app":
         raise AttributeError(f"module 'callstream' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    app = importlib.import_module("callstream.app").faust_app()
+    globals()["app"] = app
+    return app
