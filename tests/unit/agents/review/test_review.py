@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from callstream.agents.review import VERDICT_TYPE, ReviewDesk, Verdict, refusal, verdict_event
+from callstream.agents.review import ReviewDesk, Verdict, refusal, verdict_event
 from callstream.agents.settle import Work, settle
 from callstream.streams.chain import Chain, Chains, Step
+from callstream.streams.event import VERDICT as VERDICT_TYPE
 from callstream.streams.event import Body, End, Event, Json, Submission
 from callstream.streams.outcome import Finish, Hold, Keep, Outcome, Resume
 from callstream.streams.wire import decode, encode
