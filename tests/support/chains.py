@@ -77,7 +77,7 @@ class Obey(Step):
 
     service: ClassVar[str] = "obey"
     attempts = Attempts(most=3, first_pause_seconds=0.05, longest_pause_seconds=0.1)
-    timeout_seconds = 20.0
+    timeout_seconds = 3.0
 
     def __init__(self, name: str) -> None:
         self.name = name

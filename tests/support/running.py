@@ -243,11 +243,14 @@ class System:
 
     async def lag(self) -> dict[str, int]:
         """For each service's group, how many records it has not committed; those with none are left out."""
+        reads = await self._reads()
+        # What is committed first, then the ends: with none missing, nothing that follows from anything is on its way.
+        done = {service: await self.admin.list_consumer_group_offsets(group_of(service)) for service, _ in reads}
+        ends = await self.reader.end_offsets(list({one for _, places in reads for one in places}))
         behind = {}
-        for service, topics in await self._reads():
-            offsets = await self.admin.list_consumer_group_offsets(group_of(service))
-            ends = await self.reader.end_offsets([one for topic in topics for one in topic])
-            missing = sum(end - max(0, offsets[one].offset if one in offsets else 0) for one, end in ends.items())
+        for service, places in reads:
+            offsets = done[service]
+            missing = sum(ends[one] - max(0, offsets[one].offset if one in offsets else 0) for one in places)
             if missing:
                 behind[service] = missing
         return behind
@@ -265,7 +268,7 @@ class System:
         except AssertionError as error:
             raise AssertionError(f"{error}; still {last[0]}\n{self.worker.log()[-SHOWN_BYTES:]}") from None
 
-    async def _reads(self) -> list[tuple[str, list[list[Any]]]]:
+    async def _reads(self) -> list[tuple[str, list[Any]]]:
         """What each service reads, from what the broker has."""
         if not hasattr(self, "_known"):
             taken = ("callstream.dead", "callstream.notified", "callstream.finished", "callstream.verdicts")
@@ -276,7 +279,9 @@ class System:
             reads["review"].append("callstream.verdicts")
             reads["notify"] = ["callstream.finished"]
             reads["gateway"] = [*steps, "callstream.finished", "callstream.notified"]
-            self._known = [(service, [places[name] for name in names]) for service, names in reads.items()]
+            self._known = [
+                (service, [one for name in names for one in places[name]]) for service, names in reads.items()
+            ]
         return self._known
 
     async def _until_ready(self, worker: Worker) -> None:
