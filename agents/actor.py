@@ -83,6 +83,8 @@ class Actor:
                 continue
             place = (delivery.topic, delivery.partition)
             ticket = self._ledger.take(place, delivery.offset, delivery)
+            if ticket is None:
+                continue
             self.taken += 1
             task = asyncio.create_task(self._handle(delivery, ticket))
             self._running[task] = ticket

@@ -35,30 +35,28 @@ class LedgerSnapshot:
 class Ledger(Generic[Token]):
     """Takes events in the order of their offsets, lets them finish in any order, releases them in offset order.
 
-    Offsets may have gaps (compaction, transaction markers). An offset that was already taken means that the reader
-    went back without telling: the partition's tickets become void and it starts anew.
+    Offsets may have gaps (compaction, transaction markers). A reader that goes back without a revocation brings again
+    what was taken before: those tickets stand, and no second one is made.
     """
 
     def __init__(self) -> None:
         self._open: dict[Hashable, deque[Ticket[Token]]] = {}
+        self._latest: dict[Hashable, int] = {}
         self._taken = 0
 
     def __len__(self) -> int:
         """Tickets taken and neither released nor void: what the actor answers for at this moment."""
         return self._taken
 
-    def take(self, partition: Hashable, offset: int, token: Token) -> Ticket[Token]:
-        """Enter an event. Raises ValueError for a negative offset."""
+    def take(self, partition: Hashable, offset: int, token: Token) -> Ticket[Token] | None:
+        """Enter an event; None if it was taken before. Raises ValueError for a negative offset."""
         if offset < 0:
             raise ValueError(f"offset {offset} of {partition} is negative")
-        waiting = self._open.get(partition)
-        if waiting and offset <= waiting[-1].offset:
-            self.revoke([partition])
-            waiting = None
-        if waiting is None:
-            waiting = self._open.setdefault(partition, deque())
+        if offset <= self._latest.get(partition, -1):
+            return None
+        self._latest[partition] = offset
         ticket = Ticket(partition, offset, token)
-        waiting.append(ticket)
+        self._open.setdefault(partition, deque()).append(ticket)
         self._taken += 1
         return ticket
 
@@ -78,7 +76,10 @@ class Ledger(Generic[Token]):
         """Forget partitions (all, by default): their tickets are void. Gives the tokens that were unfinished."""
         gone = list(self._open if partitions is None else partitions)
         unfinished = []
+        if partitions is None:
+            self._latest.clear()
         for partition in gone:
+            self._latest.pop(partition, None)
             for ticket in self._open.pop(partition, ()):
                 ticket.void = True
                 self._taken -= 1

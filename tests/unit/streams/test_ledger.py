@@ -28,6 +28,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.ledger: Ledger[int] = Ledger()
         self.taken: list[Taken] = []
+        self.latest: dict[str, int] = {}
 
     def held(self, *partitions: str) -> list[Taken]:
         """What was taken from these partitions and is neither released nor void, in order."""
@@ -38,12 +39,11 @@ class Model(RuleBasedStateMachine):
         """The next offset, one behind a gap, or one that was taken before: the reader went back without telling."""
         before = [one.offset for one in self.taken if one.partition == partition]
         offset = max(0, (before[-1] if before else -1) + step)
-        held = self.held(partition)
-        if held and offset <= held[-1].offset:
-            for one in held:
-                one.state = "void"
         ticket = self.ledger.take(partition, offset, len(self.taken))
-        self.taken.append(Taken(ticket, partition, offset))
+        assert (ticket is None) == (offset <= self.latest.get(partition, -1))
+        if ticket is not None:
+            self.latest[partition] = offset
+            self.taken.append(Taken(ticket, partition, offset))
 
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
@@ -66,7 +66,10 @@ class Model(RuleBasedStateMachine):
 
     @rule(partitions=st.none() | st.lists(st.sampled_from([*PARTITIONS, "never taken"])))
     def revoke(self, partitions: list[str] | None) -> None:
-        held = self.held(*(PARTITIONS if partitions is None else partitions))
+        gone = PARTITIONS if partitions is None else partitions
+        held = self.held(*gone)
+        for name in gone:
+            self.latest.pop(name, None)
         unfinished = self.ledger.revoke(partitions)
         assert sorted(unfinished) == [self.taken.index(one) for one in held if one.state == "open"]
         for one in held:
@@ -83,9 +86,16 @@ TestLedgerAgainstItsModel = Model.TestCase
 TestLedgerAgainstItsModel.settings = settings(max_examples=60, stateful_step_count=25)
 
 
+def taken(ledger: Ledger[str], partition: str, offset: int, token: str) -> Ticket[str]:
+    """The ticket of an event that was not taken before."""
+    ticket = ledger.take(partition, offset, token)
+    assert ticket is not None
+    return ticket
+
+
 def test_events_are_released_in_the_order_of_their_offsets() -> None:
     ledger: Ledger[str] = Ledger()
-    first, second, third = (ledger.take("p", offset, token) for offset, token in ((3, "a"), (4, "b"), (9, "c")))
+    first, second, third = (taken(ledger, "p", offset, token) for offset, token in ((3, "a"), (4, "b"), (9, "c")))
     assert ledger.finish(third) == []
     assert ledger.finish(second) == []
     assert ledger.snapshot() == LedgerSnapshot(3, {"p": 3})
@@ -95,13 +105,26 @@ def test_events_are_released_in_the_order_of_their_offsets() -> None:
 
 def test_a_revoked_partition_releases_nothing_even_after_its_events_came_again() -> None:
     ledger: Ledger[str] = Ledger()
-    late = ledger.take("p", 0, "late")
-    kept = ledger.take("q", 0, "kept")
+    late = taken(ledger, "p", 0, "late")
+    kept = taken(ledger, "q", 0, "kept")
     assert ledger.revoke(["p"]) == ["late"]
-    again = ledger.take("p", 0, "again")
+    again = taken(ledger, "p", 0, "again")
     assert ledger.finish(late) == []
     assert ledger.finish(again) == ["again"]
     assert ledger.finish(kept) == ["kept"]
+
+
+def test_a_reader_that_goes_back_brings_nothing_new() -> None:
+    # given one event that is finished and one under way
+    ledger: Ledger[str] = Ledger()
+    first, second = taken(ledger, "p", 4, "a"), taken(ledger, "p", 5, "b")
+    assert ledger.finish(first) == ["a"]
+    # when both come again, and one behind them
+    assert [ledger.take("p", offset, "again") for offset in (4, 5)] == [None, None]
+    third = taken(ledger, "p", 6, "c")
+    # then the one under way still counts, and holds up the one behind it
+    assert ledger.finish(third) == []
+    assert ledger.finish(second) == ["b", "c"]
 
 
 def test_a_negative_offset_is_refused() -> None:
