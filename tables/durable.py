@@ -104,7 +104,12 @@ class DurableTable(Readable, faust.Table[bytes, bytes]):
             self.data.set_persisted_offset(TP(topic, partition), offset)
 
     def open_partitions(self) -> list[int]:
-        """Partitions whose rows this worker holds."""
+        """Partitions whose rows this worker holds: none before they are recovered.
+
+        A change that was written meanwhile would let the next recovery begin behind it.
+        """
+        if self.app.rebalancing or self.app.in_recovery:
+            return []
         return sorted(self.app.ownership.owned)
 
     def claim(self, partition: int) -> Claim:
