@@ -1,10 +1,14 @@
-"""The chain of a worker process whose one service does what each task's input says: `do` in forward, hang, save, saves.
+"""The chain of a worker process whose one service does what each task's input says.
+
+`do` is one of: forward; hang; remember (save and forward); save (once, when the file `go` is there, then hang);
+saves (again and again).
 
 A worker loads this file by its path.
 """
 
 import asyncio
 import os
+import time
 from pathlib import Path
 
 from callstream.streams.chain import Cell
@@ -20,9 +24,13 @@ async def act(event: Event, state: Cell) -> Outcome:
     """Do it; what was saved is written, line by line, into the input's `file`."""
     match event.input["do"]:
         case "save":
+            await asyncio.to_thread(_wait_for, Path(event.input["go"]))
+            _note(event, "saving")
             await state.save({"saved": event.task})
             _note(event, "saved")
             await asyncio.sleep(3600)
+        case "remember":
+            await state.save({"saved": event.task})
         case "saves":
             while True:
                 try:
@@ -36,6 +44,11 @@ async def act(event: Event, state: Cell) -> Outcome:
             _note(event, "hanging")
             await asyncio.sleep(3600)
     return Forward({"done": event.input["do"]})
+
+
+def _wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(SAVES_SECONDS)
 
 
 def _note(event: Event, line: str) -> None:

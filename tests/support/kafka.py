@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     GroupLoadInProgressError,
@@ -17,6 +17,7 @@ from aiokafka.errors import (
     for_code,
 )
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import LeaveGroupRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 
@@ -160,3 +161,10 @@ async def producer_ids(bootstrap: str, topic: str) -> list[int]:
             while records.has_next():
                 found.append(records.next_batch().producer_id)
     return found
+
+
+async def evict(bootstrap: str, group: str, member: str) -> None:
+    """Take a member out of its group, as the broker does with one that was silent for too long."""
+    async with admin_of(bootstrap) as admin:
+        node = await admin.find_coordinator(group)
+        await admin._client.send(node, LeaveGroupRequest(group, member), group=ConnectionGroup.COORDINATION)

@@ -45,6 +45,7 @@ PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.05
 TENANT = "acme"
 OPTIONS = EngineOptions(commit_interval_seconds=0.2, session_timeout_seconds=20, drain_seconds=0.2)
+ROOT = Path(__file__).parents[2]
 DIRECTED = Path(__file__).with_name("directed.py")
 """The file with the chain that a worker process loads; `DIRECTED_SERVICE` in its environment names the service."""
 
@@ -328,7 +329,8 @@ class Process:
 
 @asynccontextmanager
 async def worker_process(bootstrap: str, service: str, folder: Path, **engine: float) -> AsyncIterator[Process]:
-    """`callstream worker SERVICE` on that broker; killed on the way out."""
+    """`callstream worker SERVICE` on that broker, its topics declared; killed on the way out."""
+    await declare_for(bootstrap, Chains([chain_of(service, pass_on, remembers=True)]))
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     told: dict[tuple[str, ...], object] = {
         ("broker",): bootstrap,
@@ -339,7 +341,7 @@ async def worker_process(bootstrap: str, service: str, folder: Path, **engine: f
     }
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment |= {environment_name(path): str(value) for path, value in told.items()}
-    environment["DIRECTED_SERVICE"] = service
+    environment |= {"DIRECTED_SERVICE": service, "PYTHONPATH": str(ROOT)}
     with (folder / "worker.log").open("ab") as said:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "callstream", "worker", service),
