@@ -89,6 +89,11 @@ class Journal:
         raw = self._rows.read(partition, key)
         return None if raw is None else json.loads(raw)
 
+    def unwritten(self) -> dict[Place, Json]:
+        """Rows that are about to be written, by partition and key."""
+        batches = [batch for batch in (self._writing, self._batch) if batch is not None]
+        return {place: row for batch in batches for place, (_, row) in batch.rows.items()}
+
     def forget(self) -> None:
         """The partitions go to other owners: drop what was not written, and what was remembered of the windows."""
         batch, self._batch = self._batch, None

@@ -1,5 +1,6 @@
 """The real port: the gateway's tables, the log and the blob store behind the web."""
 
+import asyncio
 import json
 import secrets
 import time
@@ -35,6 +36,10 @@ from callstream.web.port import Window as WindowName
 
 WINDOW_SECONDS = {"1m": 60, "10m": 600, "1h": 3_600}
 MOST_SCANNED = 20_000
+SCANNED_AT_ONCE = 500
+HELD = b'"state":"held"'
+"""How a held task's row has it: rows are written compactly."""
+
 SHOWN_DEPTH = 128
 
 
@@ -99,13 +104,31 @@ class LivePort:
     async def held(self, tenant: str, after: str | None, limit: int) -> list[Json]:
         """Rows of held tasks of a tenant on this gateway, in the order of their ids."""
         prefix = task_key(tenant, "")
-        found = []
+        start = prefix + (after or "").encode()
+        found: dict[bytes, Json] = {}
         for partition in sorted(self._owned()):
-            for key, value in self._scan(self._tasks, partition, prefix):
-                row = json.loads(value)
-                if row["state"] == "held" and key > prefix + (after or "").encode():
-                    found.append(public(row) | {"outputs": row.get("outputs")})
-        return sorted(found, key=lambda row: str(row["id"]))[:limit]
+            found |= await self._held_in(partition, prefix, start, limit)
+        for (_, key), row in self.journal.unwritten().items():
+            if key.startswith(prefix) and key > start:
+                found[key] = row
+        rows = [row for _, row in sorted(found.items()) if row["state"] == "held"]
+        return [public(row) | {"outputs": row.get("outputs")} for row in rows[:limit]]
+
+    async def _held_in(self, partition: int, prefix: bytes, start: bytes, limit: int) -> dict[bytes, Json]:
+        """The first held tasks of one partition. Nearly all rows are of ended ones, so few are parsed."""
+        found: dict[bytes, Json] = {}
+        while partition in self._owned():
+            rows = list(self._tasks.scan(partition, start, SCANNED_AT_ONCE))
+            for key, value in rows:
+                if not key.startswith(prefix) or len(found) >= limit:
+                    return found
+                if HELD in value:
+                    found[key] = json.loads(value)
+            if len(rows) < SCANNED_AT_ONCE:
+                return found
+            start = rows[-1][0]
+            await asyncio.sleep(0)
+        return found
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a verdict to review; returns once the log has it. Raises Unavailable, NotHeld, VerdictRefused."""

@@ -132,22 +132,28 @@ class Worker:
 
 
 class Tail:
-    """Everything that one topic has held since it was made."""
+    """Everything that one topic holds, from its beginning."""
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
         self.records: list[Found] = []
 
     async def find(self, wanted: Callable[[Found], bool], what: str, count: int = 1) -> list[Found]:
-        """The records that fit, once there are that many."""
+        """The records that fit, once there are at least that many."""
 
         async def look() -> list[Found]:
-            for batch in (await self._consumer.getmany(timeout_ms=100)).values():
-                self.records += batch
+            await self._read()
             found = [record for record in self.records if wanted(record)]
             return found if len(found) >= count else []
 
         return list(await until(look, what))
+
+    async def _read(self) -> None:
+        """Take in all that the topic holds now."""
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+        while any([await self._consumer.position(place) < end for place, end in ends.items()]):
+            for batch in (await self._consumer.getmany(timeout_ms=100)).values():
+                self.records += batch
 
     async def of_task(self, task: str, kind: str, count: int = 1) -> list[Found]:
         """The records of a task of that event type."""
@@ -172,6 +178,7 @@ class System:
     reader: Any
     stack: AsyncExitStack
     workers: list[Worker] = field(default_factory=list)
+    tails: dict[str, Tail] = field(default_factory=dict)
 
     @property
     def worker(self) -> Worker:
@@ -214,14 +221,16 @@ class System:
         return worker
 
     async def tail(self, topic: str) -> Tail:
-        """A reader of one topic, by its short name, from its beginning."""
+        """The reader of one topic, by its short name."""
+        if topic in self.tails:
+            return self.tails[topic]
         # Not seek_to_beginning, which the reset to the end that begins on assignment can overtake.
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", max_partition_fetch_bytes=MAX_REQUEST_BYTES
         )
         await self.stack.enter_async_context(consumer)
         consumer.assign(await partitions_of(self.bootstrap, topic_of(topic)))
-        return Tail(consumer)
+        return self.tails.setdefault(topic, Tail(consumer))
 
     async def put(self, topic: str, record: Record, partition: int | None = None) -> tuple[int, int]:
         """Send a record onto a topic (by its short name); gives partition and offset."""

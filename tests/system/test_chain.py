@@ -69,6 +69,7 @@ async def test_a_users_step_on_its_own_service_takes_its_part_from_a_process_of_
     step = next(step for step in row["steps"] if step["step"] == "translate")
     assert (step["service"], step["calls"], step["model"]) == ("translate", 2, "stub-writer")
     assert (await system.stub.task(TENANT, told["id"]))["calls"] == 3
+    await system.settled()
     assert await committed(system.bootstrap, "callstream-translate")
     (found,) = rows(system, "select text, task from catalogue where product = 'mug' and task = ?", told["id"])
     assert found == (row["result"]["en"], told["id"])

@@ -97,14 +97,17 @@ async def test_a_race_over_both_gateways_is_one_task(system: System) -> None:
 
 
 async def test_each_gateway_streams_tasks_of_every_partition(system: System) -> None:
-    for worker in system.workers:
-        for task in names(f"sse-{system.workers.index(worker)}"):
-            await worker.submit("obedient", {"do": "wait"}, id=task)
-            async with worker.http.get(f"/v1/tasks/{task}/events") as answer:
-                assert answer.status == 200, await answer.text()
-                found = [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: ")]
-            assert found[-1]["state"] == "finished"
-            assert len(found) > 2
+    async def stream(worker: Worker, task: str) -> None:
+        await worker.submit("obedient", {"do": "wait"}, id=task)
+        async with worker.http.get(f"/v1/tasks/{task}/events") as answer:
+            assert answer.status == 200, await answer.text()
+            found = [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: ")]
+        assert found[-1]["state"] == "finished"
+        assert len(found) > 2
+
+    await asyncio.gather(
+        *(stream(worker, task) for number, worker in enumerate(system.workers) for task in names(f"sse-{number}"))
+    )
 
 
 async def test_a_websocket_at_either_gateway_hears_of_all_tasks_of_a_chain(system: System) -> None:
