@@ -451,6 +451,14 @@ async def test_events_that_come_again_after_a_revocation_are_worked_on_again() -
     run.cancel()
 
 
+async def test_a_record_that_comes_again_without_a_revocation_is_worked_on_once() -> None:
+    ports = FakePorts()
+    role = Script(forward)
+    deliveries = deliver(events("a", "b"), "prepare")
+    await handled(role, ports, [*deliveries, *deliveries])
+    assert (role.began, deliveries[0].acked) == (["a", "b"], [0, 1])
+
+
 async def test_a_revocation_before_an_event_began_gives_its_room_back() -> None:
     ports = FakePorts()
     role = Script(forward)
