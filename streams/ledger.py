@@ -36,12 +36,13 @@ class Ledger(Generic[Token]):
     """Takes events in the order of their offsets, lets them finish in any order, releases them in offset order.
 
     Offsets may have gaps (compaction, transaction markers). A reader that goes back without a revocation brings again
-    what was taken before: those tickets stand, and no second one is made.
+    what was taken before: those tickets stand, and no second one is made. If it goes back behind where it began, it
+    began too late: the partition's tickets become void and it starts anew.
     """
 
     def __init__(self) -> None:
         self._open: dict[Hashable, deque[Ticket[Token]]] = {}
-        self._latest: dict[Hashable, int] = {}
+        self._range: dict[Hashable, tuple[int, int]] = {}
         self._taken = 0
 
     def __len__(self) -> int:
@@ -52,9 +53,13 @@ class Ledger(Generic[Token]):
         """Enter an event; None if it was taken before. Raises ValueError for a negative offset."""
         if offset < 0:
             raise ValueError(f"offset {offset} of {partition} is negative")
-        if offset <= self._latest.get(partition, -1):
+        first, latest = self._range.get(partition, (offset, -1))
+        if offset < first:
+            self.revoke([partition])
+            first = offset
+        elif offset <= latest:
             return None
-        self._latest[partition] = offset
+        self._range[partition] = (first, offset)
         ticket = Ticket(partition, offset, token)
         self._open.setdefault(partition, deque()).append(ticket)
         self._taken += 1
@@ -77,9 +82,9 @@ class Ledger(Generic[Token]):
         gone = list(self._open if partitions is None else partitions)
         unfinished = []
         if partitions is None:
-            self._latest.clear()
+            self._range.clear()
         for partition in gone:
-            self._latest.pop(partition, None)
+            self._range.pop(partition, None)
             for ticket in self._open.pop(partition, ()):
                 ticket.void = True
                 self._taken -= 1

@@ -28,7 +28,7 @@ class Model(RuleBasedStateMachine):
         super().__init__()
         self.ledger: Ledger[int] = Ledger()
         self.taken: list[Taken] = []
-        self.latest: dict[str, int] = {}
+        self.range: dict[str, tuple[int, int]] = {}
 
     def held(self, *partitions: str) -> list[Taken]:
         """What was taken from these partitions and is neither released nor void, in order."""
@@ -39,10 +39,14 @@ class Model(RuleBasedStateMachine):
         """The next offset, one behind a gap, or one that was taken before: the reader went back without telling."""
         before = [one.offset for one in self.taken if one.partition == partition]
         offset = max(0, (before[-1] if before else -1) + step)
+        first, latest = self.range.get(partition, (offset, offset - 1))
         ticket = self.ledger.take(partition, offset, len(self.taken))
-        assert (ticket is None) == (offset <= self.latest.get(partition, -1))
+        assert (ticket is None) == (first <= offset <= latest)
         if ticket is not None:
-            self.latest[partition] = offset
+            if offset < first:
+                for one in self.held(partition):
+                    one.state = "void"
+            self.range[partition] = (min(first, offset), offset)
             self.taken.append(Taken(ticket, partition, offset))
 
     @rule(data=st.data())
@@ -69,7 +73,7 @@ class Model(RuleBasedStateMachine):
         gone = PARTITIONS if partitions is None else partitions
         held = self.held(*gone)
         for name in gone:
-            self.latest.pop(name, None)
+            self.range.pop(name, None)
         unfinished = self.ledger.revoke(partitions)
         assert sorted(unfinished) == [self.taken.index(one) for one in held if one.state == "open"]
         for one in held:
@@ -125,6 +129,16 @@ def test_a_reader_that_goes_back_brings_nothing_new() -> None:
     # then the one under way still counts, and holds up the one behind it
     assert ledger.finish(third) == []
     assert ledger.finish(second) == ["b", "c"]
+
+
+def test_a_reader_that_began_too_late_starts_anew() -> None:
+    ledger: Ledger[str] = Ledger()
+    early = taken(ledger, "p", 310, "early")
+    first = taken(ledger, "p", 278, "first")
+    again = taken(ledger, "p", 310, "again")
+    assert ledger.finish(early) == []
+    assert ledger.finish(again) == []
+    assert ledger.finish(first) == ["first", "again"]
 
 
 def test_a_negative_offset_is_refused() -> None:
