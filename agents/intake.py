@@ -12,6 +12,7 @@ from callstream.agents.ports import Policy
 from callstream.streams.chain import Cell, Chain, Chains, InvalidInput, UnknownChain
 from callstream.streams.event import Event, Failure, Priority, Submission
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
+from callstream.streams.submission import digest
 
 SERVICE = "intake"
 
@@ -32,6 +33,8 @@ class Intake:
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Start the task, start it again, or refuse it."""
+        # Whoever writes onto the topic itself may have given any digest.
+        event = event.with_body(digest=digest(event.body.submission))
         seen = state.value
         if seen is None:
             return await self._start(event, state)
