@@ -8,7 +8,7 @@ from faust.types import StreamT
 
 from callstream.agents.actor import Actor
 from callstream.agents.ports import Delivery, Role
-from callstream.streams.blobs import BlobMissing, BlobStore, check_in, check_out
+from callstream.streams.blobs import BlobMissing, BlobStore, BlobTooLarge, check_in, check_out
 from callstream.streams.chain import Cell, Chains
 from callstream.streams.engine import FaustDelivery, ServiceApp
 from callstream.streams.event import Event
@@ -39,7 +39,7 @@ class AppPorts:
         """The delivery's body, fetched from the blob store where it is a claim check. Raises BadEvent."""
         try:
             return await check_out(delivery.value, delivery.headers, self._blobs)
-        except BlobMissing as error:
+        except (BlobMissing, BlobTooLarge) as error:
             raise BadEvent(str(error)) from None
 
     async def send(self, record: Record, delivery: Delivery) -> None:

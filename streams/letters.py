@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 
 from callstream.streams.topics import DEAD, topic_of
-from callstream.streams.wire import SOURCE, SPEC_VERSION, Headers, Record
+from callstream.streams.wire import CLAIM_CHECK_BYTES, MAX_RECORD_BYTES, SOURCE, SPEC_VERSION, Headers, Record
 
 UNREADABLE = "callstream.record.unreadable"
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 8192
+MAX_KEY_BYTES = 64 * 1024
 
 
 def unreadable(
@@ -21,6 +22,10 @@ def unreadable(
 
     The value is kept byte for byte; the headers (the first 64, 8 KiB each) return as `was_*`, so that whoever puts
     the record right can send it again. The letter's id is the origin: a repeat is recognisable.
+
+    A compressed record may unpack to any size. Of a value over `MAX_RECORD_BYTES`, which no event can have, the letter
+    keeps the first `CLAIM_CHECK_BYTES` and says in `ce_cutfrom` how long it was, and a key over `MAX_KEY_BYTES` it
+    leaves out: a letter that cannot be sent would stop every worker that reads the record.
     """
     topic, partition, offset = origin
     place = f"{topic}/{partition}/{offset}"
@@ -35,6 +40,11 @@ def unreadable(
     ]
     if value is None:
         letter.append(("ce_tombstone", b"true"))
+    elif len(value) > MAX_RECORD_BYTES:
+        letter.append(("ce_cutfrom", str(len(value)).encode()))
+        value = value[:CLAIM_CHECK_BYTES]
+    if key is not None and len(key) > MAX_KEY_BYTES:
+        key = None
     letter += [(f"was_{name[:200]}", (raw or b"")[:MAX_HEADER_BYTES]) for name, raw in list(headers)[:MAX_HEADERS]]
     return Record(topic_of(DEAD), key or place.encode(), value or b"", letter)
 

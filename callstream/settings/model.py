@@ -17,6 +17,7 @@ from callstream.streams.broker import BrokerOptions
 from callstream.streams.engine import EngineOptions
 from callstream.streams.logs import LogOptions
 from callstream.streams.tracing import TracingOptions
+from callstream.streams.wire import MAX_RECORD_BYTES
 from callstream.web.options import WebOptions
 
 SERVER = r"[A-Za-z0-9._-]{1,253}:\d{1,5}|\[[0-9A-Fa-f:.]{2,45}\]:\d{1,5}"
@@ -93,6 +94,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"web.max_blob_bytes ({self.web.max_blob_bytes:,}) is more than blobs.max_bytes "
                 f"({self.blobs.max_bytes:,}): raise the one or lower the other"
+            )
+        if self.blobs.max_bytes < MAX_RECORD_BYTES:
+            raise ValueError(
+                f"blobs.max_bytes ({self.blobs.max_bytes:,}) is less than the largest event has "
+                f"({MAX_RECORD_BYTES:,}): large events are kept as blobs, so raise it"
             )
         if self.seen_hours > self.retention_hours:
             raise ValueError(

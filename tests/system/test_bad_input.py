@@ -487,6 +487,41 @@ async def test_compressed_batches_of_other_producers_are_read(system: System, co
     await nothing_is_left(system)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(b"bomb", bytes(60_000_000)), (bytes(60_000_000), b"{}")],
+    ids=["value", "key"],
+)
+async def test_a_batch_that_unpacks_to_60_mb_is_a_letter_that_can_be_sent(
+    system: System, key: bytes, value: bytes
+) -> None:
+    # given a record of some kilobytes on the wire
+    async with AIOKafkaProducer(
+        bootstrap_servers=system.bootstrap, compression_type="zstd", max_request_size=100_000_000
+    ) as producer:
+        sent = await producer.send_and_wait(topic_of("intake"), value, key=key, partition=0)
+    # then its letter has what can be kept, and where it stands
+    origin = f"{sent.topic}/{sent.partition}/{sent.offset}".encode()
+    (letter,) = await (await system.tail("dead")).find(lambda one: headers(one).get("ce_id") == origin, origin.decode())
+    assert letter.key == (key if len(key) < 100 else origin)
+    if len(value) > 100:
+        assert headers(letter)["ce_cutfrom"] == b"60000000"
+        assert letter.value == value[: 256 * 1024]
+    else:
+        assert letter.value == value
+    await nothing_is_left(system)
+
+
+async def test_a_reference_to_a_blob_that_is_too_large_is_a_dead_letter(system: System) -> None:
+    # given a blob that came into the store past the door
+    blobs = BlobStore(BlobOptions(url=f"file://{system.folder}/blobs", max_bytes=100_000_000))
+    reference = await blobs.put(bytes(30_000_000))
+    record = as_record(good("too-large"), "intake")
+    told = [*record.headers, ("ce_dataref", reference.encode())]
+    partition, offset = await system.put_raw("intake", b"", record.key, told)
+    await unreadable(system, ("intake", partition, offset), Put("", "at most 20,971,520 are read", b""), record.key)
+
+
 async def test_a_record_at_the_brokers_limit_passes_and_one_beyond_it_is_not_taken(system: System) -> None:
     record = as_record(good("large", remarks="x" * (MAX_BODY - 1_000)), "intake")
     await system.put("intake", record)

@@ -141,6 +141,12 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
     assert wanted in problems()[0]
 
 
+def test_blobs_hold_whatever_an_event_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLSTREAM_BLOBS__MAX_BYTES", "1000000")
+    monkeypatch.setenv("CALLSTREAM_WEB__MAX_BLOB_BYTES", "1000000")
+    assert "blobs.max_bytes (1,000,000) is less than the largest event has (4,259,840)" in problems()[0]
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

@@ -50,3 +50,17 @@ def test_a_letter_is_no_event_and_an_event_is_no_letter() -> None:
     with pytest.raises(BadEvent):
         decode(letter.value, letter.headers)
     assert not is_unreadable(encode(an_event(), "callstream.dead").headers)
+
+
+def test_a_letter_can_be_sent_however_large_its_record_is() -> None:
+    # when a record unpacks to more than any event can have
+    letter = unreadable(("callstream.infer", 3, 42), b"k" * 70_000, b"x" * 5_000_000, [], "5,000,000 bytes")
+    # then its letter says how much, and keeps the beginning under a key of its own
+    assert ("ce_cutfrom", b"5000000") in letter.headers
+    assert letter.value == b"x" * 256 * 1024
+    assert letter.key == b"callstream.infer/3/42"
+    # and what fits is kept whole
+    whole = unreadable(("callstream.infer", 3, 42), b"k" * 60_000, b"x" * 4_000_000, [], "not JSON")
+    assert whole.value == b"x" * 4_000_000
+    assert whole.key == b"k" * 60_000
+    assert "ce_cutfrom" not in dict(whole.headers)
