@@ -3,6 +3,7 @@
 import logging
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from callstream.web.options import WebOptions
 
@@ -18,7 +19,11 @@ class WebServer:
 
     def __init__(self, application: web.Application, options: WebOptions) -> None:
         self._options = options
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=3.0)
+        http_log = logging.getLogger("callstream.web.http")
+        http_log.addFilter(worth_a_line)
+        self._runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, shutdown_timeout=3.0, logger=http_log
+        )
 
     async def start(self) -> None:
         """Listen. Raises CannotListen."""
@@ -34,3 +39,8 @@ class WebServer:
     async def stop(self) -> None:
         """Close every connection."""
         await self._runner.cleanup()
+
+
+def worth_a_line(record: logging.LogRecord) -> bool:
+    """False for what is no HTTP: it is answered with 400, anybody can send it, and aiohttp's line would quote it."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)

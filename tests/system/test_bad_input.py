@@ -1,5 +1,6 @@
 """Bad input over HTTP and straight onto the log: a clear answer or a dead letter, and the next good task passes."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -17,7 +18,8 @@ from yarl import URL
 from callstream.streams.blobs import BlobOptions, BlobStore
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of
-from callstream.streams.topics import topic_of
+from callstream.streams.topics import changelog_of, topic_of
+from callstream.tables.profiles import profile_key
 from tests.support.kafka import create_topics, read_all
 from tests.support.running import (
     QUICK,
@@ -30,6 +32,7 @@ from tests.support.running import (
     headers,
     running_system,
     submission,
+    until,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -153,6 +156,40 @@ async def test_an_id_that_no_task_can_have_is_refused_in_every_path(system: Syst
         async with system.worker.http.get(url) as answer:
             assert answer.status in (400, 404), await answer.text()
     assert await system.worker.live()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"\x00\xff\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Huge: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=[
+        "TLS",
+        "noise",
+        "a version",
+        "a path without end",
+        "a header without end",
+        "-1 bytes",
+        "two lengths",
+        "no chunk",
+    ],
+)
+async def test_what_is_no_http_is_refused(system: System, raw: bytes) -> None:
+    url = URL(system.worker.base)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(raw)
+    async with asyncio.timeout(30):
+        answer = await reader.read(1_000)
+    writer.close()
+    assert answer.split(b" ")[1:2] == [b"400"], answer
+    await all_is_well(system)
 
 
 async def test_a_body_at_the_limit_passes(system: System) -> None:
@@ -581,6 +618,31 @@ async def test_a_verdict_that_is_none_decides_nothing(system: System, outputs: J
     async with system.worker.http.post(f"/v1/reviews/{task}", json=said) as answer:
         assert answer.status == 202, await answer.text()
     await system.worker.reaches(task, "rejected")
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [b"\xff\xfe", b"[]", b'{"tone": NaN}', b"x" * 200_000, b""],
+    ids=["not UTF-8", "no object", "NaN", "too large", "nothing"],
+)
+async def test_a_profile_that_is_none_is_taken_for_none(system: System, profile: bytes) -> None:
+    # given whatever somebody put onto the topic of profiles
+    user = f"user-{next(numbers)}"
+    topic = changelog_of("prepare", "profiles")
+    await system.producer.send_and_wait(topic, profile, key=profile_key(TENANT, user))
+    shown = {"prefix": profile_key(TENANT, user).decode()}
+
+    async def arrived() -> bool:
+        async with system.worker.http.get("/tables/profiles", params=shown) as answer:
+            assert answer.status == 200, await answer.text()
+            return shown["prefix"] in await answer.text()
+
+    await until(arrived, "the table has the row")
+    # then a task of that user passes without it
+    told = await system.worker.submit("product-copy", {**MUG, "user": user})
+    row = await system.worker.reaches(told["id"], "finished")
+    assert [step["step"] for step in row["steps"]][-1] == "catalogue"
+    await nothing_is_left(system)
 
 
 async def test_verdicts_and_notes_about_tasks_that_nobody_knows_do_no_harm(system: System) -> None:
