@@ -72,7 +72,8 @@ def standing_still(broker: EmbeddedKafka) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(broker.pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(broker.pid, signal.SIGCONT)
 
 
 def listening() -> list[str]:

@@ -24,6 +24,7 @@ async def act(event: Event, state: Cell) -> Outcome:
     """Do it; what was saved is written, line by line, into the input's `file`."""
     match event.input["do"]:
         case "save":
+            _note(event, "begun")
             await asyncio.to_thread(_wait_for, Path(event.input["go"]))
             _note(event, "saving")
             await state.save({"saved": event.task})

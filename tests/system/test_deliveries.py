@@ -1,8 +1,11 @@
 """Nothing is acknowledged before everything that it caused is on the log: Faust's defects 4, 5 and 6."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,9 +26,12 @@ from tests.support.services import (
     configure,
     next_of,
     running,
+    step_event,
+    submit,
     task_at,
     unique,
     until,
+    worker_process,
 )
 
 
@@ -118,3 +124,49 @@ async def test_5_a_refused_record_stops_the_worker_and_acknowledges_nothing(
     assert "the broker did not take a record" in str(failure)
     assert service.actor.finished == 0
     assert await service.committed(0) <= offset
+
+
+async def test_7_a_row_ahead_of_its_changelog_swallows_no_work(own_broker: EmbeddedKafka, tmp_path: Path) -> None:
+    # given a worker process that has used its table, and holds an event
+    bootstrap, name, notes, go = own_broker.bootstrap, unique("ahead"), tmp_path / "notes", tmp_path / "go"
+    async with worker_process(bootstrap, name, tmp_path / "one", session_timeout_seconds=6) as worker:
+        await submit(bootstrap, name, step_event(worker.chain, "warm", {"do": "remember"}))
+        await until(lambda: rows_of(bootstrap, name), "the changelog has a first row")
+        given = {"do": "save", "file": str(notes), "go": str(go)}
+        await submit(bootstrap, name, step_event(worker.chain, "held", given))
+        await until(lambda: notes.exists(), "the event is begun")
+        # when the broker stands still, the event's row is written, and both processes are killed
+        with standing_still(own_broker):
+            go.touch()
+            await until(lambda: notes.exists() and "saving" in notes.read_text(), "the row is about to be written")
+            await asyncio.sleep(2)
+            worker.process.kill()
+            await worker.process.wait()
+            # It may hold the row in a socket's buffer, which must not reach it any more.
+            os.kill(own_broker.pid, signal.SIGKILL)
+    await asyncio.to_thread(own_broker.stop)
+    await asyncio.to_thread(own_broker.start)
+    # then the changelog lacks the row, the disk has it
+    assert len(await rows_of(bootstrap, name)) == 1
+    seen: list[Any] = []
+
+    async def look(event: Event, state: Cell) -> Outcome:
+        if event.task == "held":
+            seen.append(state.value)
+        return Forward()
+
+    service = await Workshop(bootstrap, tmp_path).build(name, look, remembers=True, folder="one/data")
+    async with running(service):
+        # and the event, which comes again, is passed on
+        await until(lambda: seen, "the event comes again")
+        assert [row["saved"] for row in seen] == ["held"]
+
+        async def passed() -> bool:
+            return any(record.key == service.event("held").key for record in await service.passed())
+
+        await until(passed, "the event is passed on")
+
+
+async def rows_of(bootstrap: str, service: str) -> list[Any]:
+    """What the changelog of a service's table holds."""
+    return list(await read_all(bootstrap, changelog(service)))
