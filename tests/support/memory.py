@@ -39,6 +39,7 @@ def main(folder: Path) -> None:
     told = {
         "tables": sorted(tables),
         "unswept": sorted(n for n, one in tables.items() if isinstance(one, DurableTable) and id(one) not in swept),
+        "keyed_otherwise": sorted(name for name, table in tables.items() if table.key_serializer != "raw"),
         "databases": len(tables) * node.settings.partitions,
         "written_bytes": written,
         "memory_bytes": peak_bytes() - before,
