@@ -188,7 +188,8 @@ class OwningConsumer(driver.Consumer):
         """
         committed = await super().seek_to_committed()
         if fresh := [tp for tp, offset in committed.items() if not offset and not is_changelog(tp.topic)]:
-            await self._thread.seek_to_beginning(*fresh)
+            # Not seek_to_beginning, which takes the position away until it has been found.
+            await self.seek_wait(await self.earliest_offsets(*fresh))
         return committed
 
     def on_buffer_full(self, tp: TP) -> None:
@@ -207,6 +208,9 @@ class OwningConsumer(driver.Consumer):
         if not any(one.topic == tp.topic for one in self._pressing):
             for each in [one for one in self._buffered_partitions if one.topic == tp.topic]:
                 super().on_buffer_drop(each)
+
+    async def verify_all_partitions_active(self) -> None:
+        """Nothing: `streams.watchdog` looks for stalls; Faust's own look ends a consumer that has no position yet."""
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
         """Faust waits for each event's hand-over with two tasks of their own; a hand-over that need not wait has none.
