@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MOST_NAMED = 5
+BY_SIGKILL = ("kill", "crash")
+"""Kinds of disturbances at which a model call may be repeated: an orderly restart excuses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def judge(evidence: Evidence) -> Verdict:
     kills = [one for one in evidence.disturbances if one.kind == "kill"]
     lost = _lost(accepted, evidence)
     duplicates = _duplicates(evidence)
-    in_flight = sum(one.in_flight for one in evidence.disturbances)
+    in_flight = sum(one.in_flight for one in evidence.disturbances if one.kind in BY_SIGKILL)
     redelivered = sum(len(ids) - len(set(ids)) for ids in evidence.events.values())
     figures = {
         "tasks submitted": len(evidence.orders),
@@ -100,7 +102,7 @@ def judge(evidence: Evidence) -> Verdict:
         "duplicate rows": len(duplicates),
         "model calls": evidence.calls,
         "repeated calls": evidence.paid_again,
-        "in flight at the faults": in_flight,
+        "in flight at the kills": in_flight,
         "redelivered": redelivered,
         "recovery seconds": [recovery(one, accepted, evidence.catalogue) for one in evidence.disturbances],
         "ended by themselves": evidence.ended_by_themselves,
@@ -179,8 +181,8 @@ def _faults(figures: Mapping[str, Any], lost: list[str], duplicates: list[str], 
         yield f"{len(missing)} gaps in the logs: {_some(missing)}"
     if evidence.calls < len({row.task for row in evidence.catalogue}):
         yield f"{evidence.calls} model calls are too few for the rows that are there"
-    if evidence.paid_again > figures["in flight at the faults"]:
-        yield f"{evidence.paid_again} calls repeated, {figures['in flight at the faults']} were in flight at the faults"
+    if evidence.paid_again > figures["in flight at the kills"]:
+        yield f"{evidence.paid_again} calls repeated, {figures['in flight at the kills']} were in flight at the kills"
     if evidence.dead_letters:
         yield f"{evidence.dead_letters} dead letters"
     if behind := {group: count for group, count in evidence.lag.items() if count}:

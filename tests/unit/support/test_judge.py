@@ -45,7 +45,7 @@ def test_a_run_in_which_all_went_well_has_no_faults() -> None:
         "lost": 0,
         "duplicate rows": 0,
         "repeated calls": 1,
-        "in flight at the faults": 2,
+        "in flight at the kills": 2,
         "redelivered": 1,
         "recovery seconds": [3.0],
         "dead letters": 0,
@@ -67,7 +67,7 @@ def test_a_run_in_which_all_went_well_has_no_faults() -> None:
         ({"catalogue": [written("a"), written("b"), written("z")]}, "catalogue has a row of z, which was never"),
         ({"inference": [Row("a", "copy")]}, "b lacks its model call in inference_log"),
         ({"chain": [Row(task, step) for task in TASKS for step in STEPS[1:]]}, "a lacks intake in chain_log"),
-        ({"paid_again": 3}, "3 calls repeated, 2 were in flight at the faults"),
+        ({"paid_again": 3}, "3 calls repeated, 2 were in flight at the kills"),
         ({"calls": 1}, "1 model calls are too few"),
         ({"dead_letters": 4}, "4 dead letters"),
         ({"lag": {"callstream-infer": 7}}, "lag is left: {'callstream-infer': 7}"),
@@ -83,6 +83,14 @@ def test_a_run_in_which_all_went_well_has_no_faults() -> None:
 )
 def test_what_is_not_as_it_must_be_is_named(changes: dict[str, Any], told: str) -> None:
     assert any(told in fault for fault in judge(evidence(**changes)).faults)
+
+
+def test_an_orderly_restart_excuses_no_repeated_call() -> None:
+    restart = Disturbance("restart", "broker", 100.0, in_flight=5)
+    crash = Disturbance("crash", "broker", 100.0, in_flight=3)
+    told = judge(evidence(disturbances=[KILL, restart], paid_again=3)).faults
+    assert told == ("3 calls repeated, 2 were in flight at the kills",)
+    assert judge(evidence(disturbances=[KILL, crash], paid_again=3)).faults == ()
 
 
 def test_a_task_that_was_never_accepted_is_not_lost() -> None:
