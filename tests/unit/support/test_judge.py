@@ -116,5 +116,5 @@ def test_many_faults_of_a_kind_are_one_sentence() -> None:
 
 def test_the_table_has_a_line_for_each_figure() -> None:
     table = judge(evidence()).table()
-    assert "tasks submitted          2" in table
+    assert "tasks submitted         2" in table
     assert "kill worker-a (2 in flight)" in table
