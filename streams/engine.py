@@ -20,8 +20,10 @@ from faust.exceptions import ProducerSendError
 from faust.transport.consumer import Consumer
 from faust.types import StreamT
 from faust.types.tuples import RecordMetadata
+from mode.utils.objects import cached_property
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from callstream.streams.flow import SteadyFlow
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
 from callstream.streams.ownership import Claim, Ownership
@@ -157,6 +159,11 @@ class ServiceApp(faust.App):
             producer_request_timeout=options.delivery_timeout_seconds,
             **faust_options,
         )
+
+    @cached_property
+    def flow_control(self) -> SteadyFlow:
+        """The switch between the consumer and the streams' queues."""
+        return SteadyFlow()
 
     def _new_transport(self) -> Transport:
         return Transport(self.conf.broker_consumer, self)
