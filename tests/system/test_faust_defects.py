@@ -1,8 +1,8 @@
 """A test for each defect of Faust that one service on a real broker shows: it fails when the way round it is taken out.
 
-The numbers are those of the table in DESIGN.md. Those that need a second worker, or one that dies, are in
-`test_engine.py`; those of tables in `test_tables.py`. `test_bare_faust_…` say which defects Faust still has: once an
-upgrade makes one fail, the way round that defect can go.
+The numbers are those of the table in DESIGN.md. What takes a broker that stands still is in `test_deliveries.py`, what
+takes a second worker or one that dies in `test_engine.py`, what concerns tables in `test_tables.py`. The tests of
+bare Faust say which defects it still has: once an upgrade makes one fail, the way round that defect can go.
 """
 
 import asyncio
@@ -105,7 +105,7 @@ async def test_2_an_event_behind_a_gap_in_the_offsets_counts_only_when_it_is_fin
     await bench.commits_to(2, end + 1)
 
 
-async def test_1_2_3_bare_faust_still_has_these_defects(workshop: Workshop, tmp_path: Path) -> None:
+async def test_1_2_bare_faust_still_has_these_defects(workshop: Workshop, tmp_path: Path) -> None:
     # given Faust as it comes, an agent that acknowledges by hand, and one that raises
     name = unique("bare")
     await create_topics(workshop.bootstrap, {name: 3})
