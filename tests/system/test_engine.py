@@ -1,7 +1,4 @@
-"""Faust's defects that take a second member, a group that gives a member up, or a process that stands still.
-
-The numbers are those of the table in DESIGN.md.
-"""
+"""Faust's defects that take a second member, a group that gives a member up, or a process that stands still."""
 
 import asyncio
 import os

@@ -1,8 +1,7 @@
 """A test for each defect of Faust that one service on a real broker shows: it fails when the way round it is taken out.
 
-The numbers are those of the table in DESIGN.md. What takes a broker that stands still is in `test_deliveries.py`, what
-takes a second worker or one that dies in `test_engine.py`, what concerns tables in `test_tables.py`. The tests of
-bare Faust say which defects it still has: once an upgrade makes one fail, the way round that defect can go.
+A broker that stands still: `test_deliveries.py`; a second worker, or one that dies: `test_engine.py`; tables:
+`test_tables.py`. Once an upgrade makes a test of bare Faust fail, the way round that defect can go.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""Tables on a real broker: what comes back, where from, what expires, and what they take of memory.
-
-The numbers are those of Faust's defects in the table in DESIGN.md.
-"""
+"""Tables on a real broker: what comes back, where from, what expires, and what they take of memory."""
 
 import asyncio
 import json
