@@ -93,7 +93,8 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
         """Take records of the partitions that are active now and of no others.
 
         The set changes while a fetch waits. Once it is empty aiokafka gives the records of all, and Faust throws those
-        of paused partitions away: their reader then stood behind records that nobody had seen.
+        of paused partitions away: their reader then stood behind records that nobody had seen. A fetch may begin before
+        a rebalance and end after the partition was sought and before it is resumed, so it takes back what it read then.
         """
         now = set(active_partitions)
         if not now:
@@ -101,7 +102,13 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
         if all(is_changelog(tp.topic) for tp in now):
             # A recovery: what streams read becomes active soon, and this fetch would not look at it.
             timeout = RECOVERY_FETCH_SECONDS
-        return await super()._fetch_records(consumer, now, timeout, max_records)
+        records = dict(await super()._fetch_records(consumer, now, timeout, max_records))
+        wanted = self.consumer._get_active_partitions() | self.consumer._buffered_partitions
+        for tp in [one for one in records if one not in wanted]:
+            first = records.pop(tp)[0].offset
+            if consumer._subscription.is_assigned(tp):
+                consumer._fetcher.seek_to(tp, first)
+        return records
 
 
 class Begun:
