@@ -143,6 +143,8 @@ class ServiceApp(faust.App):
             topic_partitions=layout.partitions,
             topic_replication_factor=layout.replicas,
             topic_disable_leader=True,
+            # Standbys fill the queue of a recovery with other partitions' changes, and Faust then misses its end.
+            table_standby_replicas=0,
             reply_create_topic=False,
             web_enabled=False,
             Monitor=QuietMonitor,
