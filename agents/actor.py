@@ -9,6 +9,7 @@ import logging
 import traceback
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -214,10 +215,12 @@ class Actor:
         except UnknownChain as error:
             outcome: Outcome = Bury(_failure(error))
         else:
-            with self._ports.span(policy.step, event) as span:
-                event = replace(event, traceparent=span.traceparent)
+            with self._ports.span(policy.step, event) if policy.traced else nullcontext() as span:
+                if span is not None:
+                    event = replace(event, traceparent=span.traceparent)
                 while True:
-                    outcome = await self._try(replace(event, attempt=attempt), delivery, policy)
+                    tried = event if attempt == event.attempt else replace(event, attempt=attempt)
+                    outcome = await self._try(tried, delivery, policy)
                     if not isinstance(outcome, Retry):
                         break
                     self.progress += 1
@@ -227,8 +230,9 @@ class Actor:
                         break
                     await asyncio.sleep(self._pause(policy.attempts, attempt, outcome.after_seconds))
                     attempt += 1
-                span.tag("outcome", type(outcome).__name__)
-                span.tag("attempts", attempt - event.attempt + 1)
+                if span is not None:
+                    span.tag("outcome", type(outcome).__name__)
+                    span.tag("attempts", attempt - event.attempt + 1)
         work = Work(
             self.role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
         )

@@ -99,6 +99,7 @@ class Policy:
 
     `keeps_deadline`: past the task's deadline it does not start; what only records or tells an end always does.
     `ends_task`: what can't be done ends the task; a failure to record it does not.
+    `traced`: it is work on the task, which has its span; a look at what others did is none.
     """
 
     step: str
@@ -106,6 +107,7 @@ class Policy:
     timeout_seconds: float = 60.0
     keeps_deadline: bool = False
     ends_task: bool = True
+    traced: bool = True
 
 
 class Role(Protocol):

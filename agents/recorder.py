@@ -22,7 +22,7 @@ class Recorder:
 
     def policy(self, event: Event) -> Policy:
         """One try: what fails here is the log, which has its own time-out, and that stops the worker."""
-        return Policy(SERVICE, Attempts(most=1), LONGEST_SECONDS, ends_task=False)
+        return Policy(SERVICE, Attempts(most=1), LONGEST_SECONDS, ends_task=False, traced=False)
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Record the event, once the log has its rows."""

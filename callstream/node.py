@@ -84,6 +84,9 @@ class Node:
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
+        for app in others:
+            app.outlet = self.main
+        self.main.opening.insert(0, self._open_outlet)
         self.main.background.append(self._run_others)
         self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
@@ -186,6 +189,10 @@ class Node:
     def _url(self) -> str:
         web = self.settings.web
         return web.public_url or f"http://{web.host}:{web.port}"
+
+    async def _open_outlet(self) -> None:
+        """Start what all services send with, before the first of them has anything to send."""
+        await self.main.producer.maybe_start()
 
     async def _run_others(self) -> None:
         """Start the other services side by side with the main one, and end it when one of them ends."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -48,6 +49,7 @@ def id_from_idempotency_key(idempotency_key: str) -> str:
     return "ik-" + hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]
 
 
+@lru_cache(maxsize=16_384)
 def partition_of(key: bytes, partitions: int) -> int:
     """Partition of a key as Kafka's own default partitioner has it (murmur2), so that any client agrees."""
     return (_murmur2(key) & 0x7FFFFFFF) % partitions

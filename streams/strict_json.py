@@ -29,7 +29,7 @@ def loads(raw: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
     if text.count("[") + text.count("{") > max_depth:
         _check_depth(text, max_depth)
     try:
-        value = _DECODER.decode(text)
+        value = (_CAREFUL if _ODD_NUMBER.search(text) else _QUICK).decode(text)
     except json.JSONDecodeError as error:
         raise BadJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     if "\\u" in text:
@@ -94,7 +94,10 @@ def _refuse_lone_surrogates(value: Any) -> None:
 # Takes a string that never ends as one, so that no text makes the search begin again at each of its quotes.
 _STRINGS = re.compile(r'"(?:[^"\\]+|\\.?)*+"?', re.DOTALL)
 _BRACKETS = re.compile(r"[\[\]{}]")
-_DECODER = json.JSONDecoder(
+# Only what looks like these can be a number out of range; everything else is left to the parser's own C code.
+_ODD_NUMBER = re.compile(rf"[0-9][eE]|[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
+_QUICK = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_CAREFUL = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant
 )
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
