@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
-from callstream.agents.ports import Delivery, Policy, Ports, Role
+from callstream.agents.ports import Delivery, Observer, Policy, Ports, Role
 from callstream.agents.settle import Work, line, settle
 from callstream.agents.turns import Turns
 from callstream.streams import logs
@@ -32,6 +33,10 @@ MAX_TRACEBACK = 8000
 LONGEST_PAUSE_ASKED_SECONDS = 60.0
 CANCELLED_SECONDS = 5.0
 """How long a drain waits for what it has cancelled."""
+
+
+TAKEN_IN_A_ROW = 32
+"""After so many the others of the process get a turn: what is queued is handed over without a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class Actor:
         self._concurrency = concurrency
         self._max_unfinished = max_unfinished
         self._ledger: Ledger[Delivery] = Ledger()
-        self._running: dict[asyncio.Task[None], Ticket[Delivery]] = {}
+        self._running: dict[asyncio.Future[None], Ticket[Delivery]] = {}
+        self._observer = role if isinstance(role, Observer) else None
         self._freed = asyncio.Event()
         self._turns = Turns()
         self._random = Random()
@@ -87,10 +93,12 @@ class Actor:
             if ticket is None:
                 continue
             self.taken += 1
-            task = asyncio.create_task(self._handle(delivery, ticket))
-            self._running[task] = ticket
+            work = self._observe(delivery, ticket) or asyncio.create_task(self._handle(delivery, ticket))
+            self._running[work] = ticket
             # A task that is cancelled before its first step never runs a line of its own, so it can't free its room.
-            task.add_done_callback(self._ended)
+            work.add_done_callback(self._ended)
+            if self.taken % TAKEN_IN_A_ROW == 0:
+                await asyncio.sleep(0)
             while not self._has_room():
                 await self._wait_for_change()
 
@@ -147,9 +155,7 @@ class Actor:
     async def _handle(self, delivery: Delivery, ticket: Ticket[Delivery]) -> None:
         try:
             await self._process(delivery)
-            for released in self._ledger.finish(ticket):
-                released.ack()
-            self.finished += 1
+            self._finish(ticket)
         except asyncio.CancelledError:
             if ticket.void or self._closed:
                 return
@@ -165,8 +171,37 @@ class Actor:
         except Exception as error:
             self._ports.crashed(error)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+    def _observe(self, delivery: Delivery, ticket: Ticket[Delivery]) -> "asyncio.Future[None] | None":
+        """Have an observer look at an event, without a task of its own; None if it takes more than a look."""
+        if self._observer is None:
+            return None
+        try:
+            event = decode(delivery.value, delivery.headers)
+            if self._ports.partition_of(event.key) != delivery.partition:
+                return None
+            observed = self._observer.observe(event, self._ports.cell(event.key, delivery))
+        except Exception:
+            # Whatever it was, a task meets it again and answers for it.
+            return None
+        observed.add_done_callback(partial(self._observed, ticket))
+        return observed
+
+    def _observed(self, ticket: Ticket[Delivery], observed: "asyncio.Future[None]") -> None:
+        error = LogUnavailable("what was observed was dropped") if observed.cancelled() else observed.exception()
+        if ticket.void or (observed.cancelled() and self._closed):
+            return
+        if error is not None:
+            self._ports.crashed(error)
+        else:
+            self._finish(ticket)
+
+    def _finish(self, ticket: Ticket[Delivery]) -> None:
+        for released in self._ledger.finish(ticket):
+            released.ack()
+        self.finished += 1
+
+    def _ended(self, work: "asyncio.Future[None]") -> None:
+        self._running.pop(work, None)
         self._freed.set()
 
     async def _process(self, delivery: Delivery) -> None:

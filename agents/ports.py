@@ -4,9 +4,10 @@ The engine (`callstream.agents.engine`) stands behind `Delivery` and `Ports` wit
 `callstream.agents.fakes` with lists, for tests.
 """
 
+from asyncio import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from callstream.streams.chain import Attempts, Cell
 from callstream.streams.event import Event
@@ -126,3 +127,11 @@ class Role(Protocol):
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide. It may save its state; it can neither send nor acknowledge."""
+
+
+@runtime_checkable
+class Observer(Role, Protocol):
+    """A role that only looks: at seven events for each task, so a look has to cost less than a step."""
+
+    def observe(self, event: Event, state: Cell) -> Future[None]:
+        """Take the event in at once; done when it may be acknowledged. What it raises, `act` raises again."""

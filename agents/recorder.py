@@ -1,5 +1,7 @@
 """The gateway's role: it reads every topic and records what each event says about its task."""
 
+import asyncio
+
 from callstream.agents.ports import Policy
 from callstream.streams.chain import Attempts, Cell
 from callstream.streams.event import Event
@@ -24,9 +26,17 @@ class Recorder:
         """One try: what fails here is the log, which has its own time-out, and that stops the worker."""
         return Policy(SERVICE, Attempts(most=1), LONGEST_SECONDS, ends_task=False, traced=False)
 
+    def observe(self, event: Event, state: Cell) -> "asyncio.Future[None]":
+        """Fold the event in now; done once the log has its rows."""
+        return self._journal.fold(_cell(state).claim, event)
+
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Record the event, once the log has its rows."""
-        if not isinstance(state, TableCell):
-            raise TypeError("the recorder needs a table's cell: it is told there which claim to write under")
-        await self._journal.record(state.claim, event)
+        await self._journal.record(_cell(state).claim, event)
         return Keep()
+
+
+def _cell(state: Cell) -> TableCell:
+    if not isinstance(state, TableCell):
+        raise TypeError("the recorder needs a table's cell: it is told there which claim to write under")
+    return state

@@ -30,9 +30,9 @@ Place = tuple[int, bytes]
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows that wait to be written, and the future of those who wait for them."""
+    """Rows that wait to be written, and the futures of those who wait for them."""
 
-    done: asyncio.Future[None]
+    recorded: list[asyncio.Future[None]] = field(default_factory=list)
     rows: dict[Place, tuple[Claim, Json]] = field(default_factory=dict)
     windows: dict[tuple[int, WindowKey], Claim] = field(default_factory=dict)
 
@@ -61,25 +61,35 @@ class Journal:
 
     async def record(self, claim: Claim, event: Event) -> None:
         """Fold one event in and wait until its rows are on the log. Raises LostOwnership, LogUnavailable."""
+        await self.fold(claim, event)
+
+    def fold(self, claim: Claim, event: Event) -> asyncio.Future[None]:
+        """Fold one event in; what comes back is done when its rows are on the log. Raises LostOwnership.
+
+        It raises LostOwnership or LogUnavailable where they do not get there, and is cancelled with the partition.
+        """
         if claim != self._rows.claim(claim.partition):
             # Here, since one row that is refused when it is written fails all others of its batch.
             raise LostOwnership(f"partition {claim.partition} was revoked")
         row = self.row(claim.partition, event.key)
         new_row, hops = tasks.fold(row, event, self._chains, self._clock())
         place = (claim.partition, event.key)
+        recorded = asyncio.get_running_loop().create_future()
         # A row that only this disk has, left by a process that was killed, is no reason to skip its event.
         if new_row is row and place in self._logged and self._pending(*place) is None:
-            return
+            recorded.set_result(None)
+            return recorded
         batch = self._batch
         if batch is None:
-            batch = self._batch = _Batch(asyncio.get_running_loop().create_future())
+            batch = self._batch = _Batch()
             if self._flusher is None or self._flusher.done():
                 self._flusher = asyncio.create_task(self._flush_soon())
         batch.rows[place] = (claim, new_row)
         for position, hop in enumerate(hops, start=1):
             failed = position == len(hops) and event.body.failure is not None
             self._count(batch, claim, hop, failed)
-        await asyncio.shield(batch.done)
+        batch.recorded.append(recorded)
+        return recorded
 
     def row(self, partition: int, key: bytes) -> Json | None:
         """A task's row, with what is about to be written."""
@@ -99,8 +109,8 @@ class Journal:
         batch, self._batch = self._batch, None
         self._windows.clear()
         self._logged.clear()
-        if batch is not None and not batch.done.done():
-            batch.done.cancel()
+        for recorded in batch.recorded if batch is not None else ():
+            recorded.cancel()
 
     def _pending(self, partition: int, key: bytes) -> Json | None:
         for batch in (self._batch, self._writing):
@@ -122,16 +132,20 @@ class Journal:
         pause = FLUSH_SECONDS
         while (batch := await self._next_batch(pause)) is not None:
             self._batch, self._writing = None, batch
+            failure: Exception | None = None
             try:
                 await self._write(batch)
             except Exception as error:
-                if not batch.done.done():
-                    batch.done.set_exception(error)
-            else:
-                if not batch.done.done():
-                    batch.done.set_result(None)
+                failure = error
             finally:
                 self._writing = None
+            for recorded in batch.recorded:
+                if recorded.done():
+                    continue
+                if failure is not None:
+                    recorded.set_exception(failure)
+                else:
+                    recorded.set_result(None)
             pause = min(LONGEST_FLUSH_SECONDS, FLUSH_SECONDS + len(batch.rows) * SECONDS_A_ROW)
 
     async def _next_batch(self, pause: float) -> _Batch | None:

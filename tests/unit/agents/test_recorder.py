@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from callstream.agents.recorder import Recorder
@@ -54,3 +56,23 @@ def test_a_task_never_ends_because_it_could_not_be_recorded(desk: Desk) -> None:
     assert (policy.ends_task, policy.keeps_deadline, policy.attempts.most) == (False, False, 1)
     assert policy.timeout_seconds >= 600
     assert not desk.recorder.stateful
+
+
+async def test_a_look_is_done_when_the_log_has_the_row(desk: Desk) -> None:
+    event = an_event()
+    desk.rows.hold()
+    look = desk.recorder.observe(event, desk.cell(event))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not look.done()
+    desk.rows.release()
+    await look
+    assert [key for key, _ in desk.rows.written] == [event.key]
+
+
+async def test_nothing_is_taken_in_of_a_partition_that_was_lost(desk: Desk) -> None:
+    event = an_event()
+    cell = desk.cell(event)
+    desk.rows.revoke()
+    with pytest.raises(LostOwnership):
+        desk.recorder.observe(event, cell)
