@@ -28,9 +28,9 @@ FLAGS = (
 )
 
 
-@pytest_asyncio.fixture(loop_scope="session", scope="session")
+@pytest_asyncio.fixture(loop_scope="session", scope="module")
 async def chromium() -> AsyncIterator[Browser]:
-    """The system's Chromium, one for all tests."""
+    """The system's Chromium, one for all tests of a module, and none while others run."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.fail("no Chromium is installed: make test installs it, or: apt-get install chromium")

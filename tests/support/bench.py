@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,8 +80,12 @@ def standing_still(broker: EmbeddedKafka) -> Iterator[None]:
 def listening() -> list[str]:
     """TCP sockets of this process that take connections."""
     found = []
-    for entry in os.listdir("/dev/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as one:
-            if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                found.append(str(one.getsockname()))
+    for entry in map(int, os.listdir("/dev/fd")):
+        with suppress(OSError):
+            # A copy of anything else would stay open: whoever waits for the end of a pipe would wait for ever.
+            if not stat.S_ISSOCK(os.fstat(entry).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(entry)) as one:
+                if one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    found.append(str(one.getsockname()))
     return found
