@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import faust
 import uvloop
 
-from callstream.node import Node
+from callstream.node import Node, check_services
 from callstream.settings import Settings, load
 from callstream.streams.broker import EmbeddedKafka, control
 from callstream.streams.broker.classpath import Progress
@@ -55,6 +55,8 @@ def run_worker(settings: Settings, services: Sequence[str] = (), progress: Progr
     them with 1, for a supervisor to start the process again.
     """
     chains = load_chains(settings.chains)
+    # Before a broker is started or a topic made for it.
+    check_services(chains, services)
     # Faust's consumers make event loops of their own, in threads: they get the fast kind too.
     uvloop.install()
     # Events make much short-lived garbage and few cycles: collecting as often as by default costs a tenth of the CPU.

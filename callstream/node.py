@@ -58,13 +58,19 @@ def services_of(chains: Chains) -> tuple[str, ...]:
     return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), REVIEW, NOTIFY)))
 
 
+def check_services(chains: Chains, names: Sequence[str]) -> tuple[str, ...]:
+    """Every service of these chains, those that were named among them. Raises UnknownService."""
+    known = services_of(chains)
+    if unknown := [name for name in names if name not in known]:
+        raise UnknownService(f"no service is called {unknown[0]!r}; there are: {', '.join(known)}")
+    return known
+
+
 class Node:
     """The services that run in this process, as Faust apps: `main` starts and stops the others with itself."""
 
     def __init__(self, settings: Settings, chains: Chains, bootstrap: str, services: Sequence[str] = ()) -> None:
-        known = services_of(chains)
-        if unknown := [name for name in services if name not in known]:
-            raise UnknownService(f"no service is called {unknown[0]!r}; there are: {', '.join(known)}")
+        known = check_services(chains, services)
         self.settings = settings
         self.chains = chains
         self.bootstrap = bootstrap

@@ -39,6 +39,10 @@ class BadEvent(ValueError):
     """Why a record is no event of ours, in one sentence."""
 
 
+class EventTooLarge(ValueError):
+    """An event of more bytes than are passed on; the message says how many it has and how many may be."""
+
+
 class LogUnavailable(Exception):
     """The broker has not taken a record: the worker must stop loudly, and the event stays unacknowledged."""
 
@@ -54,7 +58,7 @@ class Record:
 
 
 def encode(event: Event, topic: str) -> Record:
-    """The event as a record of that topic. Raises ValueError for a body larger than `MAX_BODY_BYTES`, or no JSON.
+    """The event as a record of that topic. Raises EventTooLarge beyond `MAX_BODY_BYTES`, ValueError for no JSON.
 
     A task with a failure may be larger by the hop and the failure that it gained: `MAX_RECORD_BYTES`, which is what
     is read, leaves room for them.
@@ -86,7 +90,7 @@ def encode(event: Event, topic: str) -> Record:
         value = strict_json.dumps(event.body.model_dump(mode="json", exclude_defaults=True))
     most = MAX_BODY_BYTES if event.body.failure is None else MAX_RECORD_BYTES
     if len(value) > most:
-        raise ValueError(f"the event has {len(value):,} bytes; at most {most:,} are passed on")
+        raise EventTooLarge(f"the event has {len(value):,} bytes; at most {most:,} are passed on")
     return Record(topic, event.key, value, headers)
 
 

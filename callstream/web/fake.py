@@ -10,6 +10,8 @@ from callstream.agents.review import Verdict
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
+from callstream.streams.topics import INTAKE, topic_of
+from callstream.streams.wire import encode
 from callstream.web.hub import Hub, Update
 from callstream.web.port import (
     ENDED,
@@ -69,8 +71,9 @@ class FakePort:
         return self.others
 
     async def submit(self, event: Event) -> None:
-        """Keep the event and give its task a row."""
+        """Keep the event and give its task a row. Raises EventTooLarge, as the log's own port does."""
         self._check()
+        encode(event, topic_of(INTAKE))
         self.events.append(event)
         self._write(event.key, accepted(event, self._chains.current(event.chain)))
 

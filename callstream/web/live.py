@@ -93,7 +93,7 @@ class LivePort:
         return tuple(url for url in map(_base, self._app.router.table_metadata(self._tasks.name)) if url != me)
 
     async def submit(self, event: Event) -> None:
-        """Hand a new task to intake; returns once the log has it. Raises Unavailable."""
+        """Hand a new task to intake; returns once the log has it. Raises Unavailable, EventTooLarge."""
         await self._produce(encode(event, topic_of(topics.INTAKE)))
 
     async def task(self, tenant: str, task: str) -> Json | None:

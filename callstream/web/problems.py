@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from callstream.streams import strict_json
 from callstream.streams.event import Json
+from callstream.streams.wire import EventTooLarge
 from callstream.web.port import Unavailable
 
 CONTENT_TYPE = "application/problem+json"
@@ -82,6 +83,8 @@ def as_problem(error: Exception) -> Problem:
         case Unavailable():
             wait = {"Retry-After": str(max(1, round(error.retry_after_seconds)))}
             return Problem(503, "unavailable", str(error) or "not available right now", headers=wait)
+        case EventTooLarge():
+            return Problem(413, "too-large", f"{error}; hand large parts to POST /v1/blobs and send their references")
         case web.HTTPException():
             kept = {name: value for name, value in error.headers.items() if name in ("Allow", "Retry-After")}
             return Problem(error.status, "", _explain(error), headers=kept)

@@ -275,9 +275,8 @@ async def test_16_an_undecodable_record_becomes_a_dead_letter_and_the_partition_
 
 
 async def test_17_no_web_server_of_faust_listens(bench: Bench) -> None:
-    # given a running service that was told to serve, as `faust worker` tells it
+    # given a running service that was told to serve, as `faust worker` tells it: no socket of this process listens
     assert bench.service.app.conf.web_enabled
-    # then no socket of this process listens
     assert listening() == []
 
 

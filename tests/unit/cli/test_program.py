@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from callstream import __version__
+from callstream.app import run_worker
 from callstream.cli import main
+from callstream.node import UnknownService
+from callstream.settings import load
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -69,3 +72,19 @@ def test_settings_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_the_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "kafka", "status") == 3
     assert capsys.readouterr().out.startswith("not running: ")
+
+
+def test_a_service_that_there_is_not_is_refused_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.py").write_text(
+        "from callstream.streams.chain import Chain, Step\n"
+        "from pydantic import BaseModel\n"
+        "class Copy(Step):\n"
+        "    name, service = 'copy', 'infer'\n"
+        "CHAIN = Chain('shop', BaseModel, (Copy(),))\n"
+    )
+    monkeypatch.setenv("CALLSTREAM_CHAINS", '["shop.py:CHAIN"]')
+    with pytest.raises(UnknownService, match="no service is called 'infre'; there are: gateway, intake, infer"):
+        run_worker(load(), ["infre"])
+    assert not (tmp_path / ".callstream").exists()

@@ -3,13 +3,19 @@
 import asyncio
 import gzip
 import json
+import time
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from pydantic import BaseModel
 from yarl import URL
 
+from callstream.streams.chain import Chain, Chains
+from callstream.web.app import build_web
 from callstream.web.fake import FakePort
-from tests.unit.web.conftest import Client, Start, submission
+from callstream.web.options import WebOptions
+from tests.unit.web.conftest import Client, Start, Write, submission
 
 JSON = {"Content-Type": "application/json"}
 
@@ -189,3 +195,23 @@ async def test_a_bug_is_told_by_reference_only(
     assert "Traceback" not in text
     reference = text.partition("under reference ")[2][:12]
     assert reference in caplog.text
+
+
+async def test_a_body_that_the_event_around_it_makes_too_large() -> None:
+    class Long(BaseModel):
+        text: str
+
+    most = 4 * 1024**2
+    chains = Chains([Chain("long", Long, (Write(),))])
+    async with TestClient(
+        TestServer(build_web(FakePort(chains, time.time), WebOptions(max_body_bytes=most), chains))
+    ) as long:
+        body = b'{"chain": "long", "input": {"text": "%b"}}'
+        raw = body % (b"x" * (most - len(body) + 2))
+        response = await long.post("/v1/tasks", data=raw, headers=JSON)
+        problem = await response.json()
+        good = await long.post("/v1/tasks", data=body % b"x", headers=JSON)
+
+    assert (len(raw), response.status, good.status) == (most, 413, 202)
+    assert "at most 4,194,304 are passed on" in problem["detail"]
+    assert "POST /v1/blobs" in problem["detail"]
