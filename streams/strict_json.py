@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from typing import Any, NoReturn
 
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
 MAX_DEPTH = 32
 MAX_INTEGER_DIGITS = 19
 
@@ -22,6 +24,8 @@ def loads(raw: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
     """Parse one document of at most `max_bytes`, nested at most `max_depth` deep. Raises BadJson."""
     if len(raw) > max_bytes:
         raise BadJson(f"{len(raw):,} bytes; at most {max_bytes:,} are taken")
+    if (found := _plain(raw, max_depth)) is not None:
+        return found
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -29,7 +33,7 @@ def loads(raw: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
     if text.count("[") + text.count("{") > max_depth:
         _check_depth(text, max_depth)
     try:
-        value = (_CAREFUL if _ODD_NUMBER.search(text) else _QUICK).decode(text)
+        value = _CAREFUL.decode(text)
     except json.JSONDecodeError as error:
         raise BadJson(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     if "\\u" in text:
@@ -48,6 +52,38 @@ def dumps(value: Any) -> bytes:
 def readable(value: Any, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
     """The value as whoever reads it will have it: written and parsed. Raises ValueError if a reader would refuse it."""
     return loads(dumps(value), max_bytes, max_depth)
+
+
+def _plain(raw: bytes, max_depth: int) -> Any:
+    """What our own writer wrote, parsed by Rust in a fifth of the time; None for all else, which is looked at closely.
+
+    It is ours if writing it again gives the same bytes: a repeated key, an escape, a number out of range does not.
+    An integer without end and a depth without end would, so they are looked for.
+    """
+    if _LONG_INTEGER in raw.translate(_DIGITS_AS_ZEROS):
+        return None
+    try:
+        value = from_json(raw, allow_inf_nan=False)
+        ours = to_json(value) == raw and (
+            raw.count(b"[") + raw.count(b"{") <= max_depth or _is_within(value, max_depth)
+        )
+    except (ValueError, PydanticSerializationError):
+        return None
+    return value if ours else None
+
+
+def _is_within(value: Any, max_depth: int) -> bool:
+    nested = [value]
+    for _ in range(max_depth):
+        nested = [
+            child
+            for each in nested
+            if isinstance(each, dict | list)
+            for child in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not nested:
+            return True
+    return not any(isinstance(each, dict | list) for each in nested)
 
 
 def _check_depth(text: str, max_depth: int) -> None:
@@ -94,9 +130,8 @@ def _refuse_lone_surrogates(value: Any) -> None:
 # Takes a string that never ends as one, so that no text makes the search begin again at each of its quotes.
 _STRINGS = re.compile(r'"(?:[^"\\]+|\\.?)*+"?', re.DOTALL)
 _BRACKETS = re.compile(r"[\[\]{}]")
-# Only what looks like these can be a number out of range; everything else is left to the parser's own C code.
-_ODD_NUMBER = re.compile(rf"[0-9][eE]|[0-9]{{{MAX_INTEGER_DIGITS + 1}}}")
-_QUICK = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_LONG_INTEGER = b"0" * (MAX_INTEGER_DIGITS + 1)
+_DIGITS_AS_ZEROS = bytes(48 if chr(byte).isdecimal() and byte < 128 else 32 for byte in range(256))
 _CAREFUL = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=_integer, parse_float=_finite, parse_constant=_refuse_constant
 )
