@@ -29,7 +29,7 @@ STALL_SECONDS = 120
 
 @dataclass(slots=True)
 class Cost:
-    """CPU seconds of each process at one moment."""
+    """CPU seconds of each process at one moment; of all workers together."""
 
     worker: float
     broker: float
@@ -38,7 +38,9 @@ class Cost:
     @classmethod
     def of(cls, running: System) -> "Cost":
         """What has been used so far."""
-        return cls(cpu_seconds(running.worker_pid), cpu_seconds(running.broker_pid), cpu_seconds(running.stub.pid))
+        return cls(
+            sum(map(cpu_seconds, running.workers)), cpu_seconds(running.broker_pid), cpu_seconds(running.stub.pid)
+        )
 
 
 async def send(bootstrap: str, first: int, count: int, rate: float) -> None:
@@ -84,7 +86,7 @@ async def until_ended(bootstrap: str, count: int) -> None:
 
 def rows(running: System) -> tuple[int, int]:
     """Rows and different products in the catalogue."""
-    with sqlite3.connect(running.folder / "data" / "catalogue.db") as database:
+    with sqlite3.connect(running.folder / "catalogue.db") as database:
         found = database.execute("SELECT count(*), count(DISTINCT task) FROM catalogue").fetchone()
     return int(found[0]), int(found[1])
 
@@ -92,7 +94,9 @@ def rows(running: System) -> tuple[int, int]:
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One run, its figures by name."""
     settings = {"CALLSTREAM_ENGINE__CONCURRENCY": str(arguments.concurrency)}
-    async with system("examples/fast/chain.py:chain", settings, seed=7, median_ms=arguments.latency) as running:
+    async with system(
+        "examples/fast/chain.py:chain", settings, arguments.workers, seed=7, median_ms=arguments.latency
+    ) as running:
         await send(running.bootstrap, 0, WARM_UP, 0)
         await until_ended(running.bootstrap, WARM_UP)
         await asyncio.sleep(3)
@@ -106,12 +110,13 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         found, distinct = rows(running)
         return {
             "tasks": arguments.tasks,
+            "workers": arguments.workers,
             "seconds": round(seconds, 2),
             "tasks_a_second": round(arguments.tasks / seconds, 1),
             "worker_cpu_ms_a_task": round((after.worker - before.worker) / arguments.tasks * 1000, 2),
             "broker_cpu_ms_a_task": round((after.broker - before.broker) / arguments.tasks * 1000, 2),
             "stub_cpu_ms_a_task": round((after.stub - before.stub) / arguments.tasks * 1000, 2),
-            "worker_rss_mb": round(memory_mb(running.worker_pid), 1),
+            "worker_rss_mb": round(max(map(memory_mb, running.workers)), 1),
             "lost": total - distinct,
             "duplicate_rows": found - distinct,
             "model_calls_a_task": round(report["calls"] / total, 4),
@@ -124,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=0, help="tasks a second; 0: all at once")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes, each with all services")
     parser.add_argument("--latency", type=float, default=50, help="median of the model's latency, ms")
     parser.add_argument("--concurrency", type=int, default=128)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a broker, a stub model server and a worker as processes of their own, and their cost."""
+"""What the benchmarks share: a broker, a stub model server and workers as processes of their own, and their cost."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,7 @@ class System:
     bootstrap: str
     broker_pid: int
     stub: RunningStub
-    worker_pid: int
-    url: str
+    workers: tuple[int, ...]
     folder: Path
 
 
@@ -49,34 +48,49 @@ def memory_mb(pid: int) -> float:
 
 
 @asynccontextmanager
-async def system(chain: str, settings: dict[str, str], **stub_options: Any) -> AsyncIterator[System]:
-    """Broker, stub and one worker with all services, ready; ended and their data deleted afterwards."""
+async def system(chain: str, settings: dict[str, str], workers: int = 1, **stub_options: Any) -> AsyncIterator[System]:
+    """Broker, stub and workers with all services each, ready; ended and their data deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="callstream-bench-") as name:
         folder = Path(name)
         with EmbeddedKafka(BrokerOptions(folder=folder / "kafka")) as kafka:
-            async with running_stub(**stub_options) as stub:
-                port = _free_port()
-                (folder / "callstream.toml").write_text(_settings(folder, kafka.bootstrap, chain, stub.url, port))
-                environment = {**os.environ, "CALLSTREAM_CONFIG": str(folder / "callstream.toml"), **settings}
-                with (folder / "worker.log").open("wb") as log:
-                    worker = await asyncio.create_subprocess_exec(
-                        sys.executable, "-m", "callstream", "worker", env=environment, stdout=log, stderr=log
-                    )
-                    url = f"http://127.0.0.1:{port}"
-                    try:
-                        await _ready(url, worker, folder)
-                        yield System(kafka.bootstrap, kafka.pid, stub, worker.pid, url, folder)
-                    finally:
-                        if worker.returncode is None:
-                            worker.send_signal(signal.SIGTERM)
-                        await worker.wait()
+            async with running_stub(**stub_options) as stub, AsyncExitStack() as running:
+                started = [
+                    await running.enter_async_context(_worker(folder, number, settings, kafka.bootstrap, chain, stub))
+                    for number in range(workers)
+                ]
+                for port, process, log in started:
+                    await _ready(f"http://127.0.0.1:{port}", process, log)
+                yield System(kafka.bootstrap, kafka.pid, stub, tuple(each.pid for _, each, _ in started), folder)
 
 
-def _settings(folder: Path, bootstrap: str, chain: str, stub_url: str, port: int) -> str:
+@asynccontextmanager
+async def _worker(
+    folder: Path, number: int, settings: dict[str, str], bootstrap: str, chain: str, stub: RunningStub
+) -> AsyncIterator[tuple[int, asyncio.subprocess.Process, Path]]:
+    """One worker's port, process and log."""
+    home, port = folder / f"worker-{number}", _free_port()
+    home.mkdir()
+    (home / "callstream.toml").write_text(_settings(folder, home, bootstrap, chain, stub.url, port))
+    environment = {**os.environ, "CALLSTREAM_CONFIG": str(home / "callstream.toml"), **settings}
+    with (home / "worker.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "callstream", "worker", env=environment, stdout=log, stderr=log
+        )
+    try:
+        yield port, process, home / "worker.log"
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
+
+
+def _settings(folder: Path, home: Path, bootstrap: str, chain: str, stub_url: str, port: int) -> str:
     return f"""
 broker = "{bootstrap}"
-data_folder = "{folder}/data"
+data_folder = "{home}"
 chains = ["{ROOT / chain}"]
+[delivery]
+database_url = "sqlite:///{folder}/catalogue.db"
 [web]
 port = {port}
 [logs]
@@ -89,12 +103,12 @@ concurrency = 128
 """
 
 
-async def _ready(url: str, worker: asyncio.subprocess.Process, folder: Path) -> None:
+async def _ready(url: str, worker: asyncio.subprocess.Process, log: Path) -> None:
     deadline = time.monotonic() + READY_SECONDS
     async with aiohttp.ClientSession() as http:
         while time.monotonic() < deadline:
             if worker.returncode is not None:
-                raise SystemExit(f"the worker ended:\n{(folder / 'worker.log').read_text()[-4000:]}")
+                raise SystemExit(f"the worker ended:\n{_end_of(log)}")
             try:
                 async with http.get(f"{url}/v1/health/ready") as answer:
                     if answer.status == 200:
@@ -103,6 +117,10 @@ async def _ready(url: str, worker: asyncio.subprocess.Process, folder: Path) -> 
                 pass
             await asyncio.sleep(0.2)
     raise SystemExit(f"the worker was not ready within {READY_SECONDS} s")
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text()[-4000:]
 
 
 def _free_port() -> int:

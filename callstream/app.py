@@ -27,7 +27,7 @@ HOUR = 3_600.0
 LOOK_SECONDS = 0.25
 STOP_SECONDS = 10.0
 FAILED = 1
-GC_THRESHOLD = (20_000, 20, 20)
+GC_THRESHOLD = (50_000, 20, 20)
 
 
 @contextmanager
@@ -85,6 +85,7 @@ async def _serve(settings: Settings, chains: Chains, bootstrap: str, services: S
         loop.add_signal_handler(number, stop.set)
     log.info("starting %s on %s", ", ".join(node.apps), bootstrap)
     starting = asyncio.create_task(node.main.start())
+    starting.add_done_callback(_freeze)
     failure = await _until(node, starting, stop)
     patience = settings.engine.drain_seconds + STOP_SECONDS
     try:
@@ -98,6 +99,12 @@ async def _serve(settings: Settings, chains: Chains, bootstrap: str, services: S
         return FAILED
     log.info("stopped")
     return 0
+
+
+def _freeze(_: "asyncio.Task[None]") -> None:
+    """Leave what a worker has for good out of every collection: looking through it took a tenth of a second each."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _until(node: Node, starting: "asyncio.Task[None]", stop: asyncio.Event) -> BaseException | None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from callstream.streams.records import read_any_header
 from callstream.streams.topics import is_changelog
 
 log = logging.getLogger("callstream.transport")
@@ -85,6 +86,7 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread that an aiokafka consumer runs in."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
+        read_any_header()
         consumer = super()._create_worker_consumer(transport)
         paced(consumer._client)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS

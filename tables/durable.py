@@ -5,7 +5,6 @@ partition's database again. Here a write names its claim, is refused when the cl
 when the changelog has it.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -135,7 +134,7 @@ class TableCell:
         """The row as it stands, or None."""
         if not self._loaded:
             raw = self.table.read(self.claim.partition, self.key)
-            self._value = None if raw is None else json.loads(raw)
+            self._value = None if raw is None else strict_json.unpack(raw)
             self._loaded = True
         return self._value
 

@@ -6,7 +6,6 @@ again finds its task's row ahead of it and counts no hop twice.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -97,7 +96,7 @@ class Journal:
         if pending is not None:
             return pending
         raw = self._rows.read(partition, key)
-        return None if raw is None else json.loads(raw)
+        return None if raw is None else strict_json.unpack(raw)
 
     def unwritten(self) -> dict[Place, Json]:
         """Rows that are about to be written, by partition and key."""
@@ -124,7 +123,7 @@ class Journal:
             window = self._windows.get(place)
             if window is None:
                 raw = self._latencies.read(claim.partition, key.encode())
-                window = self._windows[place] = Window() if raw is None else Window.from_row(json.loads(raw))
+                window = self._windows[place] = Window() if raw is None else Window.from_row(strict_json.unpack(raw))
             window.add(hop.ended - hop.started, failed)
             batch.windows[place] = claim
 
@@ -155,12 +154,12 @@ class Journal:
     async def _write(self, batch: _Batch) -> None:
         # Before the next batch counts in the same windows: its hops come again if its tasks do not reach the log.
         windows = [
-            (claim, key.encode(), strict_json.dumps(self._windows[place, key].to_row()))
+            (claim, key.encode(), strict_json.pack(self._windows[place, key].to_row()))
             for (place, key), claim in batch.windows.items()
             if (place, key) in self._windows
         ]
         await asyncio.gather(
-            *(self._rows.write(claim, key, strict_json.dumps(row)) for (_, key), (claim, row) in batch.rows.items())
+            *(self._rows.write(claim, key, strict_json.pack(row)) for (_, key), (claim, row) in batch.rows.items())
         )
         await asyncio.gather(*(self._latencies.write(*window) for window in windows))
         for place, (_, row) in batch.rows.items():

@@ -1,11 +1,11 @@
 """Rows that have outlived their use are deleted, a few at a time, also those that were recovered from the changelog."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from callstream.streams import strict_json
 from callstream.streams.event import Json
 from callstream.streams.ownership import LostOwnership
 from callstream.tables.latency import decode_key
@@ -69,6 +69,6 @@ class Sweeper:
         rows = list(self.table.scan(partition, after, ROWS_A_STEP))
         for key, value in rows:
             # While an earlier row was deleted, this one may have been written anew.
-            if self.expired(key, json.loads(value), now) and self.table.read(partition, key) == value:
+            if self.expired(key, strict_json.unpack(value), now) and self.table.read(partition, key) == value:
                 await self.table.write(claim, key, None)
         return rows[-1][0] if len(rows) == ROWS_A_STEP else b""

@@ -82,7 +82,7 @@ def encode(update: Update, cursor: str) -> bytes:
         "sequence": update.sequence,
         "row": update.row,
     }
-    return strict_json.dumps(members)
+    return strict_json.pack(members)
 
 
 RECENT_CURSOR = "recent"

@@ -17,11 +17,13 @@ from typing import Any, TypeAlias
 import aiohttp
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import ConsumerRecord
 
 from callstream.settings.gather import PREFIX, environment_name
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from callstream.streams.event import Event, Json, Submission
+from callstream.streams.keys import partition_of
 from callstream.streams.submission import Order, new_event
 from callstream.streams.topics import group_of, topic_of
 from callstream.streams.wire import Record, encode
@@ -248,6 +250,17 @@ class System:
         sent = await self.producer.send_and_wait(
             topic_of(topic), value, key=key, headers=list(headers), partition=partition
         )
+        return sent.partition, sent.offset
+
+    async def put_named(self, topic: str, record: Record, header: str, named: bytes) -> tuple[int, int]:
+        """Send a record whose header of that name is called `named`, of as many bytes, which no client would write."""
+        partition = partition_of(record.key, 4)
+        batch = self.producer.create_batch()
+        batch.append(timestamp=None, key=record.key, value=record.value, headers=record.headers)
+        raw = bytearray(bytes(batch._build()).replace(header.encode(), named))
+        raw[17:21] = calc_crc32c(raw[21:]).to_bytes(4, "big")
+        batch._buffer = raw
+        sent = await (await self.producer.send_batch(batch, topic_of(topic), partition=partition))
         return sent.partition, sent.offset
 
     async def lag(self) -> dict[str, int]:

@@ -495,6 +495,21 @@ async def test_foreign_headers_are_not_listened_to(system: System, foreign: dict
     assert not set(foreign) & set(headers(end))
 
 
+async def test_a_foreign_header_whose_name_is_not_utf_8_is_not_listened_to(system: System) -> None:
+    record = as_record(good(f"foreign-{next(numbers)}"), "intake")
+    record.headers.append(("x-placeholder", b"1"))
+    await system.put_named("intake", record, "x-placeholder", b"\xff\xfeplaceholder")
+    await system.worker.reaches(record.key.decode().rpartition(":")[2], "finished")
+    await nothing_is_left(system)
+
+
+async def test_a_header_whose_name_is_not_utf_8_is_none_of_ours(system: System) -> None:
+    record = as_record(good(), "intake")
+    partition, offset = await system.put_named("intake", record, "ce_specversion", b"ce_specversio\xff")
+    put = Put("a name that is not UTF-8", "specversion is missing", record.value)
+    await unreadable(system, ("intake", partition, offset), put, record.key)
+
+
 @pytest.mark.parametrize("topic", ["intake", "prepare"])
 @pytest.mark.parametrize("key", [None, b"", b"7:default:another", b"\xff\x00", b"k" * 5_000])
 async def test_the_wrong_key_or_partition_takes_an_event_to_the_right_one(

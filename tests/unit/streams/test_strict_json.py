@@ -22,6 +22,26 @@ def test_what_is_written_is_read_again(value: Any) -> None:
     assert loads(dumps(value), LIMIT) == value
 
 
+@given(VALUES)
+def test_the_quick_way_gives_what_the_careful_one_gives(value: Any) -> None:
+    raw = dumps(value)
+    # The space is none of ours, so that document goes the careful way.
+    assert repr(loads(raw, LIMIT)) == repr(loads(b" " + raw, LIMIT))
+
+
+@pytest.mark.parametrize("depth", range(MAX_DEPTH - 2, MAX_DEPTH + 1))
+@pytest.mark.parametrize("inner", [b"", b"{}", b"[],{}", b'{"a":{}}', b'"[[["'])
+def test_depth_is_counted_alike_both_ways(depth: int, inner: bytes) -> None:
+    raw = b"[" * depth + inner + b"]" * depth
+    results = []
+    for document in (raw, b" " + raw):
+        try:
+            results.append(repr(loads(document, LIMIT)))
+        except BadJson as error:
+            results.append(str(error))
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
