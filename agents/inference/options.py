@@ -1,23 +1,31 @@
 """Which models may be called, where, and within what bounds."""
 
+import errno
 import re
 from collections import Counter
-from typing import Annotated, Self
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from yarl import URL
 
-from callstream.streams.keys import Name
+from callstream.streams.keys import Name, Tenant
 
+MOST_KEY_BYTES = 8192
+MOST_PRICE = 1_000_000
 OURS = frozenset({"content-type", "accept-encoding", "idempotency-key", "traceparent", "host", "content-length"})
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}\Z")
 
@@ -28,11 +36,47 @@ def _free_header(name: str) -> str:
     return name
 
 
+def _no_truth(value: object) -> object:
+    """Pydantic takes `true` for 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, and true and false are none")
+    return value
+
+
 HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$"), AfterValidator(_free_header)]
+Weight = Annotated[int, Field(ge=0, le=1000), BeforeValidator(_no_truth)]
+Limit = Annotated[int, Field(ge=1, le=10**12), BeforeValidator(_no_truth)]
+Tokens = Annotated[int, Field(ge=1, le=10**9), BeforeValidator(_no_truth)]
+Places = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_no_truth)]
+Share = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_no_truth)]
+Quantile = Annotated[float, Field(ge=0.5, le=0.999), BeforeValidator(_no_truth)]
+Price = Annotated[
+    Decimal,
+    Field(ge=0, le=MOST_PRICE),
+    BeforeValidator(_no_truth),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": MOST_PRICE}),
+]
+Lane = Literal["high", "normal", "low"]
+LANES: tuple[Lane, ...] = ("high", "normal", "low")
+
+
+class UnusableSecret(ValueError):
+    """A key or secret header that cannot be read or sent; the message says where it is set and never what it is."""
 
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class LimitOptions(_Options):
+    """What may be sent in any 60 s or any 24 h, by all processes together; what is unset is not limited."""
+
+    requests_per_minute: Limit | None = Field(default=None, description="Requests sent in any 60 s.")
+    tokens_per_minute: Limit | None = Field(default=None, description="Tokens in any 60 s, in and out together.")
+    tokens_in_per_minute: Limit | None = Field(default=None, description="Tokens of requests in any 60 s.")
+    tokens_out_per_minute: Limit | None = Field(default=None, description="Tokens of answers in any 60 s.")
+    requests_per_day: Limit | None = Field(default=None, description="Requests sent in any 24 h.")
+    tokens_per_day: Limit | None = Field(default=None, description="Tokens in any 24 h, in and out together.")
 
 
 class EndpointOptions(_Options):
@@ -44,12 +88,41 @@ class EndpointOptions(_Options):
         description="The model's name as the endpoint knows it."
     )
     api_key: SecretStr | None = Field(
-        default=None, description="Sent as a bearer token; unset: no Authorization header."
+        default=None,
+        description="Sent as a bearer token; only ever by its variable, never in a file of settings. Unset, and no "
+        "api_key_file: no Authorization header.",
+    )
+    api_key_file: Path | None = Field(
+        default=None, description="File that holds the key and nothing else, in place of api_key."
     )
     headers: dict[HeaderName, SecretStr] = Field(
         default_factory=dict, max_length=16, description="Further headers of each request, by name."
     )
-    concurrency: int = Field(default=16, ge=1, le=10_000, description="Calls in flight at once, from this process.")
+    weight: Weight = Field(
+        default=1,
+        description="Share of the pool's calls, beside the other endpoints' weights; 0: only when no other can.",
+    )
+    account: Name | None = Field(
+        default=None, description="The one of inference.accounts whose limits this endpoint shares; unset: none."
+    )
+    limits: LimitOptions = Field(
+        default_factory=LimitOptions, description="Limits of this endpoint alone; they hold beside its account's."
+    )
+    price_in_per_million: Price = Field(default=Decimal(0), description="Price of a million tokens of requests.")
+    price_out_per_million: Price = Field(default=Decimal(0), description="Price of a million tokens of answers.")
+    context_tokens: Tokens | None = Field(
+        default=None, description="Longest request and answer together; unset: not known."
+    )
+    max_answer_tokens: Tokens = Field(
+        default=1024, description="Answer that is reckoned with where a request sets no max_tokens."
+    )
+    concurrency: Places = Field(
+        default=16, description="Calls in flight at once, from this process: the most that is learned."
+    )
+    least_concurrency: Places = Field(default=1, description="Calls in flight at once that are always allowed.")
+    start_concurrency: Places | None = Field(
+        default=None, description="Where learning begins; unset: it is chosen between the two bounds."
+    )
     most_waiting: int = Field(
         default=1000, ge=0, le=100_000, description="Calls that may wait for a place in this process."
     )
@@ -74,27 +147,77 @@ class EndpointOptions(_Options):
             raise ValueError("must have no query and no fragment")
         return value.rstrip("/").removesuffix("/chat/completions")
 
-    def secret_headers(self) -> dict[str, str]:
-        """The headers that carry secrets, in the clear. Raises ValueError for a value that no header can hold.
+    @model_validator(mode="after")
+    def _that_fits_together(self) -> Self:
+        if self.api_key is not None and self.api_key_file is not None:
+            raise ValueError("api_key and api_key_file are both set: set one of them")
+        if self.least_concurrency > self.concurrency:
+            raise ValueError(
+                f"least_concurrency ({self.least_concurrency:,}) is more than concurrency ({self.concurrency:,})"
+            )
+        start = self.start_concurrency
+        if start is not None and not self.least_concurrency <= start <= self.concurrency:
+            raise ValueError(
+                f"start_concurrency ({start:,}) must be from least_concurrency ({self.least_concurrency:,}) to "
+                f"concurrency ({self.concurrency:,})"
+            )
+        return self
 
-        This is not checked as a field is: an error there would quote what it refuses.
+    def secret_headers(self) -> dict[str, str]:
+        """The headers that carry secrets, in the clear; reads `api_key_file`.
+
+        Raises UnusableSecret for a value that no header can hold and for a file that gives no key. This is not checked
+        as a field is: an error there would quote what it refuses, and who has no use for a key may not be able to
+        read it.
         """
         secrets = {name: secret.get_secret_value().strip() for name, secret in self.headers.items()}
-        if self.api_key is not None and (key := self.api_key.get_secret_value().strip()):
+        key_from = "api_key" if self.api_key_file is None else f"the key in api_key_file {self.api_key_file}"
+        if key := self._key():
             secrets["Authorization"] = f"Bearer {key}"
         for name, value in secrets.items():
             if not HEADER_VALUE.match(value):
-                where = "api_key" if name == "Authorization" else f"header {name}"
-                raise ValueError(f"endpoint {self.name}: {where} must be printable ASCII, at most 4,096 characters")
+                where = key_from if name == "Authorization" else f"header {name}"
+                raise UnusableSecret(f"endpoint {self.name}: {where} must be printable ASCII, at most 4,096 characters")
         return secrets
+
+    def _key(self) -> str:
+        if self.api_key_file is None:
+            return self.api_key.get_secret_value().strip() if self.api_key is not None else ""
+        where = f"endpoint {self.name}: api_key_file {self.api_key_file}"
+        try:
+            if self.api_key_file.exists() and not self.api_key_file.is_file():
+                # A pipe would be waited for without end.
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            with self.api_key_file.open("rb") as file:
+                raw = file.read(MOST_KEY_BYTES)
+        except (OSError, ValueError) as error:
+            raise UnusableSecret(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        if key := raw.decode("utf-8", "replace").strip():
+            return key
+        raise UnusableSecret(f"{where} is empty: it must hold the key and nothing else")
 
 
 class PoolOptions(_Options):
     """Endpoints that can stand in for each other."""
 
     endpoints: tuple[EndpointOptions, ...] = Field(
-        min_length=1, max_length=100, description="At least one; calls go round them in turn."
+        min_length=1, max_length=100, description="At least one; calls are shared out by their weights."
     )
+    on_refused_by_policy: Literal["stop", "next"] = Field(
+        default="stop",
+        description="When an endpoint refuses what a request says: stop, so that the step decides, or ask the next.",
+    )
+    hedge_after_quantile: Quantile | None = Field(
+        default=None,
+        description="Ask a second endpoint too once a call takes longer than so many of its kind, such as 0.95; the "
+        "slower of the two is cancelled, and what it cost counted. Unset: never.",
+    )
+
+    @model_validator(mode="after")
+    def _somewhere_to_go(self) -> Self:
+        if not any(endpoint.weight for endpoint in self.endpoints):
+            raise ValueError("the weights of the endpoints sum to 0: one at least must be 1 or more")
+        return self
 
 
 class RetryOptions(_Options):
@@ -124,10 +247,33 @@ class FlightOptions(_Options):
     )
 
 
+def _lanes() -> dict[Lane, int]:
+    """By default: `high` 16, `normal` 4, `low` 1."""
+    return {"high": 16, "normal": 4, "low": 1}
+
+
 class InferenceOptions(_Options):
-    """Everything that model calls are configured by."""
+    """Everything that model calls are configured by; all of it can change while a worker runs."""
 
     pools: dict[Name, PoolOptions] = Field(default_factory=dict, description="Pools of endpoints by name.")
+    accounts: dict[Name, LimitOptions] = Field(
+        default_factory=dict, max_length=1000, description="Limits that several endpoints share, by name of account."
+    )
+    lanes: dict[Lane, Share] = Field(
+        default_factory=_lanes,
+        description="Shares of a pool that tasks of high, normal and low priority have, all three, each 1 to 1,000.",
+    )
+    tenants: dict[Tenant, Share] = Field(
+        default_factory=dict,
+        max_length=10_000,
+        description="Shares of a lane that tenants have, by name, each 1 to 1,000; who is not named has 1.",
+    )
+    window_margin_seconds: Annotated[float, BeforeValidator(_no_truth)] = Field(
+        default=1.5,
+        ge=0.5,
+        le=30,
+        description="How much longer than its minute or day a request is counted: for its way and clocks that differ.",
+    )
     retry: RetryOptions = Field(default_factory=RetryOptions, description="Retries of one call.")
     flights: FlightOptions = Field(default_factory=FlightOptions, description="Calls whose caller was cancelled.")
     max_response_bytes: int = Field(
@@ -137,12 +283,32 @@ class InferenceOptions(_Options):
         default=256 * 1024, ge=1, le=256 * 1024, description="Longest text of an answer, UTF-8; receipts hold it."
     )
 
+    @field_validator("lanes")
+    @classmethod
+    def _every_lane(cls, value: dict[Lane, int]) -> dict[Lane, int]:
+        if missing := [lane for lane in LANES if lane not in value]:
+            raise ValueError(f"all of {', '.join(LANES)} must be there; missing: {', '.join(missing)}")
+        return value
+
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
+    def _that_fits_together(self) -> Self:
+        if found := [*self._used_twice(), *self._undeclared()]:
+            raise ValueError("; ".join(found[:20]))
+        return self
+
+    def _used_twice(self) -> Iterator[str]:
         counted = Counter(endpoint.name for pool in self.pools.values() for endpoint in pool.endpoints)
         if twice := sorted(name for name, count in counted.items() if count > 1):
-            raise ValueError(f"endpoint names must be unique over all pools; used more than once: {', '.join(twice)}")
-        return self
+            yield f"endpoint names must be unique over all pools; used more than once: {', '.join(twice)}"
+
+    def _undeclared(self) -> Iterator[str]:
+        declared = ", ".join(sorted(self.accounts)[:50]) or "none"
+        for endpoint in self.endpoints().values():
+            if endpoint.account is not None and endpoint.account not in self.accounts:
+                yield (
+                    f"endpoint {endpoint.name} names the account {endpoint.account!r}, which is not declared in "
+                    f"inference.accounts; there are: {declared}"
+                )
 
     def endpoints(self) -> dict[str, EndpointOptions]:
         """Every endpoint of every pool, by name."""
