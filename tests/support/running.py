@@ -24,6 +24,7 @@ from callstream.settings.gather import PREFIX, environment_name
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from callstream.streams.event import Event, Json, Submission
 from callstream.streams.keys import partition_of
+from callstream.streams.records import read_any_header
 from callstream.streams.submission import Order, new_event
 from callstream.streams.topics import group_of, topic_of
 from callstream.streams.wire import Record, encode
@@ -227,6 +228,7 @@ class System:
         if topic in self.tails:
             return self.tails[topic]
         # Not seek_to_beginning, which the reset to the end that begins on assignment can overtake.
+        read_any_header()
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", max_partition_fetch_bytes=MAX_REQUEST_BYTES
         )
