@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from callstream.settings.gather import Gathered, Path_, annotation_at, environment_name
 from callstream.streams.logs import MASK, redact
 
-SECRET_NAME = re.compile(r"(?i)key|secret|password|passwd|token|credential|authorization")
+SECRET_NAME = re.compile(r"(?i)key(?!_file$)|secret|password|passwd|token(?!s_)|credential|authorization")
 SHOWN_CHARS = 80
 
 
@@ -30,7 +30,14 @@ class Setting:
 
 def problems(model: type[BaseModel], error: ValidationError, gathered: Gathered) -> list[str]:
     """Each validation error as one sentence."""
-    return [_problem(model, detail, gathered) for detail in error.errors(include_url=False)[:50]]
+    details = error.errors(include_url=False)[:50]
+    paths = [detail["loc"] for detail in details]
+    return [
+        _problem(model, detail, gathered)
+        for detail in details
+        # Pydantic counts the members that are right: a list whose only one is wrong is not empty for that.
+        if detail["type"] != "too_short" or not any(path[:-1][: len(detail["loc"])] == detail["loc"] for path in paths)
+    ]
 
 
 def settings_in_force(settings: BaseModel, gathered: Gathered) -> tuple[Setting, ...]:

@@ -4,12 +4,12 @@ import json
 import os
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from callstream.settings.errors import SettingsError
 from callstream.settings.lines import lines_of
@@ -22,6 +22,7 @@ NOT_SETTINGS = (CONFIG, DEBUG, API_KEY, "CALLSTREAM_REQUIRE_ALL")
 TESTS_ONLY = "CALLSTREAM_TEST_"
 DEFAULT_FILE = "callstream.toml"
 MOST_BYTES = 1024 * 1024
+NEVER_IN_A_FILE = "api_key"
 
 Path_ = tuple[str | int, ...]
 Values = dict[Any, Any]
@@ -44,7 +45,10 @@ class Gathered:
 
 
 def gather(model: type[BaseModel], environment: Mapping[str, str], folder: Path) -> Gathered:
-    """Everything that is set, unvalidated. Raises SettingsError for a file that cannot be read or values not parsed."""
+    """Everything that is set, unvalidated.
+
+    Raises SettingsError for a file that cannot be read or holds a key, and for values that cannot be parsed.
+    """
     origins: dict[Path_, str] = {}
     values: Values = {}
     path, text = _file(environment, folder)
@@ -54,7 +58,12 @@ def gather(model: type[BaseModel], environment: Mapping[str, str], folder: Path)
         for key, line in lines_of(text).items():
             origins[key] = f"{shown}:{line}"
         _fill(values, (), shown, origins)
-    problems = []
+    problems = [
+        f"{'.'.join(map(str, key))} ({origins[key]}): a key is never kept with the settings. Set "
+        f"{environment_name(key)}, or put it into a file of its own and name that with {NEVER_IN_A_FILE}_file; "
+        "then replace it by a new one wherever this file was shared"
+        for key in _kept_keys(model, values, ())
+    ]
     for name in sorted(environment):
         if not _is_setting(name) or environment[name] == "":
             continue
@@ -150,6 +159,16 @@ def _fill(value: Any, path: Path_, shown: str, origins: dict[Path_, str]) -> Non
             above = next((origins[inner[:end]] for end in range(len(path), 0, -1) if inner[:end] in origins), shown)
             origins[inner] = above
         _fill(member, inner, shown, origins)
+
+
+def _kept_keys(model: type[BaseModel], value: Any, path: Path_) -> Iterator[Path_]:
+    """Where a file holds the key of a model endpoint."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        inner = (*path, key)
+        if key == NEVER_IN_A_FILE and annotation_at(model, inner) is SecretStr:
+            yield inner
+        yield from _kept_keys(model, member, inner)
 
 
 def _path(model: type[BaseModel], name: str) -> Path_:

@@ -184,6 +184,53 @@ def test_secrets_are_shown_nowhere(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert "at least 16 characters" in text
 
 
+KEYED = """
+[[inference.pools.writer.endpoints]]
+name = "a"
+base_url = "http://127.0.0.1:1/v1"
+model = "m"
+api_key = "sk-hush-hush"
+"""
+
+
+def test_a_key_in_the_file_is_refused_and_told_where_to_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = "CALLSTREAM_INFERENCE__POOLS__WRITER__ENDPOINTS__0__API_KEY"
+    for text, line in ((KEYED, 6), (POOLS.replace("model =", "api_key = 'sk-hush-hush', model ="), 3)):
+        write(folder, text)
+        (told,) = problems()
+        assert told.startswith(
+            f"inference.pools.writer.endpoints.0.api_key (callstream.toml:{line}): a key is never kept with the "
+            f"settings. Set {variable}, or put it into a file of its own and name that with api_key_file; "
+        )
+        assert "hush" not in told
+    # nor is it kept there while a variable replaces it
+    monkeypatch.setenv(variable, "sk-another")
+    assert len(problems()) == 1
+    write(folder, KEYED.replace("api_key =", "api_key_file ="))
+    assert "api_key and api_key_file are both set" in problems()[0]
+    # a file of the key's own is named in full, as are limits of tokens
+    monkeypatch.delenv(variable)
+    write(folder, KEYED.replace('api_key = "sk-hush-hush"', "limits.tokens_per_minute = 0\napi_key_file = 3"))
+    first, second = problems()
+    assert first.startswith("inference.pools.writer.endpoints.0.api_key_file = 3 (callstream.toml:7): ")
+    assert second.startswith("inference.pools.writer.endpoints.0.limits.tokens_per_minute = 0 (callstream.toml:6): ")
+
+
+@pytest.mark.parametrize("value", ["0", "-5", "nan", "1e999", "true"])
+def test_a_limit_that_is_none_is_named_with_its_line(folder: Path, value: str) -> None:
+    write(folder, f"[inference.accounts.acme]\nrequests_per_minute = {value}\n")
+    (told,) = problems()
+    assert told.startswith("inference.accounts.acme.requests_per_minute = ")
+    assert "(callstream.toml:2)" in told
+
+
+def test_an_account_that_is_not_declared_is_named_with_those_that_are(folder: Path) -> None:
+    write(folder, KEYED.replace('api_key = "sk-hush-hush"', 'account = "acmee"') + "[inference.accounts.acme]\n")
+    (told,) = problems()
+    assert told.startswith("inference (callstream.toml): ")
+    assert "endpoint a names the account 'acmee', which is not declared in inference.accounts; there are: acme" in told
+
+
 def test_what_is_kept_on_disk_follows_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CALLSTREAM_DATA_FOLDER", "/var/data")
     settings = load()
