@@ -6,14 +6,18 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import faust
 import uvloop
 
 from callstream.node import Node, check_services
+from callstream.presence import Presence
 from callstream.settings import Settings, load
+from callstream.settings.reload import Reloader
 from callstream.streams.broker import EmbeddedKafka, control
 from callstream.streams.broker.classpath import Progress
 from callstream.streams.broker.embedded import silent
@@ -28,6 +32,7 @@ LOOK_SECONDS = 0.25
 STOP_SECONDS = 10.0
 FAILED = 1
 GC_THRESHOLD = (50_000, 20, 20)
+TERMINAL = Path("/dev/tty")
 
 
 @contextmanager
@@ -52,17 +57,18 @@ def run_worker(settings: Settings, services: Sequence[str] = (), progress: Progr
     """Run these services (all by default) until a signal or a failure; gives the exit code of the process.
 
     SIGTERM and SIGINT end it with 0 after what runs is finished or handed back; a failure of any service ends all of
-    them with 1, for a supervisor to start the process again.
+    them with 1, for a supervisor to start the process again. SIGHUP has it read its settings again. Raises
+    UnknownService, FolderInUse, and what a broker that cannot be had raises.
     """
     chains = load_chains(settings.chains)
     # Before a broker is started or a topic made for it.
-    check_services(chains, services)
+    known = check_services(chains, services)
     # Faust's consumers make event loops of their own, in threads: they get the fast kind too.
     uvloop.install()
     # Events make much short-lived garbage and few cycles: collecting as often as by default costs a tenth of the CPU.
     gc.set_threshold(*GC_THRESHOLD)
-    with broker(settings, progress) as bootstrap:
-        return asyncio.run(_serve(settings, chains, bootstrap, services))
+    with Presence(settings.data_folder, services or known) as presence, broker(settings, progress) as bootstrap:
+        return asyncio.run(_serve(settings, chains, bootstrap, services, presence))
 
 
 def faust_app() -> faust.App:
@@ -73,20 +79,38 @@ def faust_app() -> faust.App:
     atexit.register(held.close)
     bootstrap = held.enter_context(broker(settings))
     asyncio.run(declare_topics(settings, chains, bootstrap))
-    return Node(settings, chains, bootstrap).main
+    node = Node(settings, chains, bootstrap)
+    reloader = _reloader(node)
+
+    async def reread() -> None:
+        # Faust's other commands build the app too, beside a worker that runs.
+        with Presence(settings.data_folder, tuple(node.apps)) as presence:
+            await _reread(reloader, presence)
+
+    node.main.background.append(reread)
+    return node.main
 
 
-async def _serve(settings: Settings, chains: Chains, bootstrap: str, services: Sequence[str]) -> int:
+def _reloader(node: Node) -> Reloader:
+    """What reads the settings again; everything that takes new options of models while it runs is told of them here."""
+    return Reloader(node.settings, on_change=[])
+
+
+async def _serve(
+    settings: Settings, chains: Chains, bootstrap: str, services: Sequence[str], presence: Presence
+) -> int:
     await declare_topics(settings, chains, bootstrap)
     node = Node(settings, chains, bootstrap, services)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    rereading = asyncio.create_task(_reread(_reloader(node), presence))
     log.info("starting %s on %s", ", ".join(node.apps), bootstrap)
     starting = asyncio.create_task(node.main.start())
     starting.add_done_callback(_freeze)
     failure = await _until(node, starting, stop)
+    rereading.cancel()
     patience = settings.engine.drain_seconds + STOP_SECONDS
     try:
         async with asyncio.timeout(patience):
@@ -105,6 +129,49 @@ def _freeze(_: "asyncio.Task[None]") -> None:
     """Leave what a worker has for good out of every collection: looking through it took a tenth of a second each."""
     gc.collect()
     gc.freeze()
+
+
+async def _reread(reloader: Reloader, presence: Presence) -> None:
+    """Read the settings again at each SIGHUP, and answer in the data folder; goes on until it is cancelled."""
+    asked = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _at_hangup(asked))
+    presence.tell()
+    while True:
+        await asked.wait()
+        asked.clear()
+        began = time.time()
+        outcome = await reloader.reload()
+        log.log(logging.ERROR if outcome.problems else logging.INFO, "settings read again: %s", outcome)
+        try:
+            presence.answer(began, outcome)
+        except OSError as error:
+            log.warning("nobody can be told what came of reading the settings again: %s", error)
+
+
+def _at_hangup(asked: asyncio.Event) -> Callable[[], None]:
+    """What SIGHUP does: it asks for the settings to be read again.
+
+    The kernel sends it too when a terminal is closed. A worker in the foreground of one ends then, as it would without
+    a handler; one in the background, or under nohup, goes on.
+    """
+    in_front = _foreground() == os.getpgrp() and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+    def heard() -> None:
+        if in_front and _foreground() is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            asked.set()
+
+    return heard
+
+
+def _foreground() -> int | None:
+    """The process group in the foreground of this process's terminal; None without a terminal."""
+    try:
+        with TERMINAL.open("rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno())
+    except OSError:
+        return None
 
 
 async def _until(node: Node, starting: "asyncio.Task[None]", stop: asyncio.Event) -> BaseException | None:

@@ -5,9 +5,11 @@ import sys
 import traceback
 
 from callstream.agents.delivery import DatabaseUnusable
+from callstream.agents.inference.options import UnusableSecret
 from callstream.cli.commands import app
 from callstream.cli.errors import CliError
 from callstream.node import UnknownService
+from callstream.presence import FolderInUse
 from callstream.settings import SettingsError
 from callstream.settings.gather import DEBUG
 from callstream.streams.blobs import BlobError
@@ -28,11 +30,13 @@ KNOWN = (
     CliError,
     DatabaseUnusable,
     EngineUnfit,
+    FolderInUse,
     SettingsError,
     StubFailedError,
     TopicsDiffer,
     UnknownChain,
     UnknownService,
+    UnusableSecret,
 )
 INTERRUPTED = 130
 

@@ -10,6 +10,7 @@ from callstream.cli.broker import app as broker
 from callstream.cli.demo import demo
 from callstream.cli.lag import lag
 from callstream.cli.produce import produce
+from callstream.cli.reload import reload
 from callstream.cli.settings import settings
 from callstream.cli.status import status
 from callstream.cli.tail import tail
@@ -25,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(broker, name="kafka")
-for command in (demo, worker, produce, status, tail, lag, settings):
+for command in (demo, worker, reload, produce, status, tail, lag, settings):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)
 
