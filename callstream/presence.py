@@ -62,7 +62,7 @@ class Presence:
 
     def __init__(self, data_folder: Path, services: Sequence[str]) -> None:
         self._folder = data_folder / FOLDER
-        self._services = tuple(sorted(services))
+        self._services = tuple(sorted(set(services)))
         self._locks = {name: FolderLock(self._folder / f"{name}.lock") for name in self._services}
         self._held = ExitStack()
 

@@ -15,7 +15,7 @@ def test_where_nobody_ever_ran_there_is_nobody(tmp_path: Path) -> None:
 
 
 def test_a_worker_is_there_while_it_runs_and_has_an_id_once_it_can_be_signalled(tmp_path: Path) -> None:
-    with Presence(tmp_path, ["infer", "gateway"]) as presence:
+    with Presence(tmp_path, ["infer", "gateway", "infer"]) as presence:
         (starting,) = workers_in(tmp_path)
         assert starting == Worker(services=("gateway", "infer"))
         assert str(starting) == "a worker that is being started (gateway, infer)"
