@@ -1,0 +1,1 @@
+"""Admission: whether a model call may go now, and if not, why."""
