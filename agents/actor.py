@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
+from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Observer, Policy, Ports, Role
 from callstream.agents.settle import Work, line, settle
 from callstream.agents.turns import Turns
@@ -289,7 +290,7 @@ class Actor:
             late = f"its deadline passed {now - event.deadline:.1f} s before {policy.step!r} could start"
             return Bury(Failure(kind="deadline", message=late))
         try:
-            async with asyncio.timeout(policy.timeout_seconds) as allowed:
+            async with patience(policy.timeout_seconds) as allowed:
                 return await self.role.act(event, self._ports.cell(event.key, delivery))
         except (LostOwnership, LogUnavailable, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise

@@ -93,7 +93,7 @@ def faust_app() -> faust.App:
 
 def _reloader(node: Node) -> Reloader:
     """What reads the settings again; everything that takes new options of models while it runs is told of them here."""
-    return Reloader(node.settings, on_change=[])
+    return Reloader(node.settings, on_change=[node.reconfigured])
 
 
 async def _serve(

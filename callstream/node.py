@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+import os
+import socket
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import cast
 
 from prometheus_client import REGISTRY
@@ -13,6 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from callstream.agents.actor import Actor
 from callstream.agents.delivery import make_engine, prepare_database
 from callstream.agents.hosting import AppPorts, host
+from callstream.agents.inference.admission.report import TELL_SECONDS
+from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
 from callstream.agents.notification import Notifier
@@ -20,17 +26,21 @@ from callstream.agents.ports import Role
 from callstream.agents.recorder import Recorder
 from callstream.agents.review import ReviewDesk
 from callstream.agents.roles import ActRole
+from callstream.agents.spending import TableSpending
 from callstream.agents.steps import StepRole
 from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
 from callstream.settings import Settings
-from callstream.streams import topics
+from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore
+from callstream.streams.broadcast import listen
 from callstream.streams.chain import Chains
 from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Json
+from callstream.streams.keys import partition_of
 from callstream.streams.topics import topic_of
 from callstream.streams.tracing import Tracing
+from callstream.streams.wire import LogUnavailable
 from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
@@ -45,8 +55,9 @@ GATEWAY, INTAKE, REVIEW, NOTIFY, PREPARE = "gateway", "intake", "review", "notif
 MAX_CHANGE_BYTES = 9 * 1024 * 1024
 HOUR = 3_600.0
 LOOK_SECONDS = 0.25
-GATEWAY_FACTOR = 16
-"""The gateway folds what every other service sends, many events in one write: it takes so many times more at once."""
+WIDE_FACTOR = 16
+"""The gateway folds what every other service sends, many events in one write, and infer lets calls wait from which the
+next one is chosen: these take so many times more at once."""
 
 
 class UnknownService(ValueError):
@@ -99,11 +110,11 @@ class Node:
 
     def _build(self, service: str) -> ServiceApp:
         options = self.settings.engine
-        if service == GATEWAY:
+        if service in (GATEWAY, topics.INFER):
             options = options.model_copy(
                 update={
-                    "concurrency": options.concurrency * GATEWAY_FACTOR,
-                    "max_unfinished": options.max_unfinished * GATEWAY_FACTOR,
+                    "concurrency": options.concurrency * WIDE_FACTOR,
+                    "max_unfinished": options.max_unfinished * WIDE_FACTOR,
                 }
             )
         app = ServiceApp(service, options, self._layout, Table=DurableTable, canonical_url=self._url())
@@ -135,6 +146,9 @@ class Node:
             if remembers
             else None
         )
+        if service == topics.INFER and table is not None:
+            spending = self._table(app, topics.SPENDING, older_than("at", self.settings.retention_hours * HOUR))
+            self._model.share(TableSpending(spending), app.partitions)
         role = StepRole(service, self.chains, remembers)
         profiles = Profiles(app, store_options()) if service == PREPARE else None
         if profiles is not None:
@@ -155,6 +169,14 @@ class Node:
         app.opening.append(opening)
         app.closing.append(role.close)
         self._host(app, role, table, service)
+        if service == topics.INFER:
+            app.background.append(partial(self._tell_pools, app))
+            finished = app.progress
+            app.progress = lambda: finished() + self._model.gates.looks
+
+    def reconfigured(self, options: InferenceOptions) -> None:
+        """Other pools of models, limits and weights from now on."""
+        self._model.reconfigured(options)
 
     def _build_gateway(self, app: ServiceApp) -> None:
         rows = self._table(app, topics.TASKS, ended_before(self.settings.finished_hours * HOUR))
@@ -171,6 +193,7 @@ class Node:
         app.opening.append(server.start)
         app.closing.append(server.stop)
         app.background.append(self._sweep_blobs)
+        app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
 
     def _table(self, app: ServiceApp, name: str, expired: Expired) -> DurableTable:
         table = app.Table(
@@ -215,6 +238,18 @@ class Node:
 
     async def _stop_others(self, _seconds: float) -> None:
         await asyncio.gather(*(app.stop() for app in self._others), return_exceptions=True)
+
+    async def _tell_pools(self, app: ServiceApp) -> None:
+        """Tell every gateway what this replica has and why calls wait here; a broker that is away hears nothing."""
+        name = f"{socket.gethostname()}:{os.getpid()}".encode()
+        partition = partition_of(name, app.partitions)
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            self._model.gates.pump()
+            with suppress(LogUnavailable):
+                report = strict_json.pack(self._model.gates.report())
+                sent = await app.enqueue(topic_of(topics.POOLS), partition, name, report)
+                await app.delivered(sent, "the report of this replica's pools")
 
     async def _sweep_blobs(self) -> None:
         """Delete the blobs that no event can need any more, once an hour."""

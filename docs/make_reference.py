@@ -43,6 +43,7 @@ IN_TABLE = {
     topics.TASKS: "each task as the status API shows it",
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
+    topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
 IN_HEADER = {

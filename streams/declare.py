@@ -18,11 +18,14 @@ from callstream.streams.chain import Chains
 from callstream.streams.topics import (
     DEAD,
     FINISHED,
+    INFER,
     INTAKE,
     NOTIFIED,
     OWN_TABLES,
+    POOLS,
     RECEIPTS,
     REVIEW,
+    SPENDING,
     VERDICTS,
     TopicPlan,
     changelog_of,
@@ -32,6 +35,8 @@ from callstream.streams.topics import (
 from callstream.streams.wire import MAX_RECORD_BYTES
 
 TIMEOUT_SECONDS = 30.0
+POOLS_SECONDS = 600.0
+"""How long what replicas tell of their pools is kept: they tell it every second."""
 COORDINATOR_POLL_SECONDS = 0.1
 MAX_DEAD_RECORD_BYTES = 2 * MAX_RECORD_BYTES
 
@@ -51,6 +56,7 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     """
     names = dict.fromkeys((INTAKE, *chains.services(), REVIEW, VERDICTS, FINISHED, NOTIFIED))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
+    plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
     plans += [
         TopicPlan(changelog_of(service, table), partitions, replicas, retention_seconds, True, MAX_DEAD_RECORD_BYTES)
@@ -60,9 +66,12 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
 
 
 def tables_of(chains: Chains) -> list[tuple[str, str]]:
-    """Every table as (service, table): callstream's own, and `receipts` of each service with a step that remembers."""
+    """Every table as (service, table): callstream's own, `receipts` of each service with a step that remembers, and
+    `spending` of the one that calls models.
+    """
     remembering = dict.fromkeys(step.service for chain in chains for step in chain.steps if step.remembers)
-    return [*OWN_TABLES, *((service, RECEIPTS) for service in remembering)]
+    spending = [(INFER, SPENDING)] if INFER in remembering else []
+    return [*OWN_TABLES, *spending, *((service, RECEIPTS) for service in remembering)]
 
 
 def differences(wanted: TopicPlan, partitions: int, config: dict[str, str]) -> list[str]:

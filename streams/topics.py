@@ -10,6 +10,9 @@ REVIEW = "review"
 VERDICTS = "verdicts"
 NOTIFIED = "notified"
 SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
+SPENDING = "spending"
+INFER = "infer"
+POOLS = "pools"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),

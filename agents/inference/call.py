@@ -6,9 +6,17 @@ and says why in that order.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from callstream.streams.chain import Cell
-from callstream.streams.event import Json, Usage
+from callstream.streams.event import Json, Priority, Usage
+
+
+class Leave(Protocol):
+    """Leave to send a call, as long as it is good."""
+
+    def require(self) -> None:
+        """Raises when the call must not be sent any more. Asked when its last byte is about to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +24,10 @@ class Call:
     """One request to a model. `id` is the same whenever the same step of the same task calls again.
 
     `request` is the body of an OpenAI chat completion without `model`; `deadline` is epoch seconds.
-    `cell` is where the receipt is kept; `traceparent` the span that the call belongs to. `timeout_seconds` bounds the
-    whole call with its waits and retries. The last three are set by layers on the way in: the number of the request,
-    the endpoint's name, and which flight of which worker process carries it.
+    `cell` is where the receipt is kept; `traceparent` the span that the call belongs to. `timeout_seconds` bounds each
+    request, and no wait for leave to send it. The others are set by layers on the way in: the number of the request,
+    the endpoint's name, which flight of which worker process carries it, the endpoints that have failed it, those that
+    must not have it, and the leave to send it.
     """
 
     id: str
@@ -30,9 +39,13 @@ class Call:
     deadline: float | None = None
     traceparent: str | None = None
     timeout_seconds: float = 60.0
+    priority: Priority = Priority.NORMAL
     attempt: int = 1
     endpoint: str | None = None
     flight: str = ""
+    tried: frozenset[str] = frozenset()
+    avoid: frozenset[str] = frozenset()
+    permit: Leave | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,12 @@ class Reply:
 
 
 class CallFailed(Exception):
-    """A call that got no answer. `kind` is one of a fixed set; `after_seconds` is what the endpoint asked to wait."""
+    """A call that got no answer. `kind` is one of a fixed set; `after_seconds` is what the endpoint asked to wait.
+
+    `endpoint` is the one that failed it, if it came so far.
+    """
+
+    endpoint: str = ""
 
     def __init__(self, kind: str, message: str, after_seconds: float | None = None, retryable: bool = True) -> None:
         super().__init__(message)

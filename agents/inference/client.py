@@ -1,12 +1,13 @@
 """The innermost Model: one POST to an OpenAI-compatible endpoint. No payload and no key ever reaches a log."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 
+from callstream.agents.inference.admission.ratelimit import Told, told
 from callstream.agents.inference.answer import Bounds, failure_of, reply_of
-from callstream.agents.inference.call import Call, CallFailed, Reply
+from callstream.agents.inference.call import Call, CallFailed, Leave, Reply
 from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.inference.options import EndpointOptions, InferenceOptions
 from callstream.agents.inference.retry_after import retry_after
@@ -31,12 +32,16 @@ class _Route:
 
 
 class Client:
-    """Sends calls whose `endpoint` is set. One HTTP session for the whole process, opened by the first call."""
+    """Sends calls whose `endpoint` is set. One HTTP session for the whole process, opened by the first call.
+
+    `told` is what each endpoint said of its limits with its last answer.
+    """
 
     def __init__(self, options: InferenceOptions, clock: Callable[[], float]) -> None:
         self._bounds = Bounds(options.max_response_bytes, options.max_text_bytes)
         self._routes = {name: _route(endpoint) for name, endpoint in options.endpoints().items()}
         self._clock = clock
+        self.told: dict[str, Told | None] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __call__(self, call: Call) -> Reply:
@@ -51,7 +56,7 @@ class Client:
         except (ValueError, TypeError) as error:
             raise failed(Kind.REFUSED, f"the request is not JSON: {error}") from None
         try:
-            return await self._post(route, _headers(route, call), body)
+            return await self._post(route, call, body)
         except aiohttp.ConnectionTimeoutError:
             raise failed(Kind.UNREACHABLE, f"{call.endpoint}: no connection in time") from None
         except TimeoutError:
@@ -62,7 +67,15 @@ class Client:
             # The text of these errors quotes bytes of the answer.
             raise failed(Kind.BROKEN_REPLY, f"{call.endpoint}: broken HTTP answer ({type(error).__name__})") from None
         except aiohttp.ClientError as error:
+            if call.permit is not None:
+                # What raised may be the last moment itself, below the connection.
+                call.permit.require()
             raise failed(Kind.UNREACHABLE, f"{call.endpoint}: {type(error).__name__}") from None
+
+    def reconfigured(self, options: InferenceOptions) -> None:
+        """Send to these endpoints from now on."""
+        self._bounds = Bounds(options.max_response_bytes, options.max_text_bytes)
+        self._routes = {name: _route(endpoint) for name, endpoint in options.endpoints().items()}
 
     async def close(self) -> None:
         """Close the connections; a later call would open new ones."""
@@ -70,11 +83,14 @@ class Client:
         if session is not None:
             await session.close()
 
-    async def _post(self, route: _Route, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def _post(self, route: _Route, call: Call, body: bytes) -> Reply:
         session = self._session = self._session or _session()
+        headers = {**_headers(route, call), "Content-Length": str(len(body))}
+        data = body if call.permit is None else _at_the_last_moment(body, call.permit)
         async with session.post(
-            route.url, data=body, headers=headers, timeout=route.timeout, allow_redirects=False
+            route.url, data=data, headers=headers, timeout=route.timeout, allow_redirects=False
         ) as response:
+            self.told[route.options.name] = told(response.headers)
             if response.status != 200:
                 after = retry_after(response.headers.get("Retry-After"), self._clock())
                 raw = await _read(response, MAX_ERROR_BYTES)
@@ -85,6 +101,12 @@ class Client:
         if whole is None:
             raise _too_large(self._bounds.response)
         return reply_of(whole, route.options.model, route.options.name, self._bounds)
+
+
+async def _at_the_last_moment(body: bytes, permit: Leave) -> AsyncIterator[bytes]:
+    """The body, if the call may still be sent when its connection stands."""
+    permit.require()
+    yield body
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:

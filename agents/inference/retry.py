@@ -49,6 +49,7 @@ def retry(options: RetryOptions, sources: Sources) -> Layer:
                     reply = await inner(replace(call, attempt=attempt))
                 except CallFailed as failure:
                     pause = pause_seconds(options, attempt, failure, sources.chance())
+                    call = replace(call, tried=call.tried | {failure.endpoint} - {""})
                     if pause is None or (call.deadline is not None and sources.clock() + pause >= call.deadline):
                         raise
                 else:

@@ -5,13 +5,14 @@ From the outside in, and why each stands where it does:
 1. `remember` answers from the receipt: a call that was answered meets no other layer, and needs no time or place.
 2. `Flights` keeps a call going when its caller is cancelled. Everything below runs in the call's own task; above it
    is what needs the caller's row as it is now.
-3. `timeout` bounds all that follows, waiting and pauses too.
-4. `retry` sits above choice and concurrency: a paused call holds no place, and goes to the pool's next endpoint.
-5. `choose` names the endpoint; all below is by endpoint.
-6. `concurrency` waits for a place there. A further admission of calls (limits, fairness) takes the place of 5 and 6.
+3. `retry` sits above admission: a paused call holds no place, and comes back as any other.
+4. `fallback` asks another endpoint where this one never will; a try of each endpoint is one attempt of `retry`.
+5. `admission` lets the call wait until an endpoint may have it, and names it; all below is by endpoint. What is
+   turned away with 429 waits here again: neither `retry` nor the task hears of it.
+6. `timeout` bounds one request, and so no wait.
 7. `announce` puts the started receipt on the log when nothing is left to wait for, so "started" means "may be paid".
 8. `trace` and `metrics` see each request as it was sent, without the waiting.
-9. `Client` sends it.
+9. `Client` sends it, if the leave that admission gave is still good.
 """
 
 import asyncio
@@ -22,10 +23,12 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
+from callstream.agents.inference.admission.gates import Gates
+from callstream.agents.inference.admission.purse import SpendingRows
+from callstream.agents.inference.admit import admission
 from callstream.agents.inference.call import Call, Layer, Model, Reply
-from callstream.agents.inference.choose import choose
 from callstream.agents.inference.client import Client
-from callstream.agents.inference.concurrency import concurrency
+from callstream.agents.inference.fallback import fallback
 from callstream.agents.inference.metrics import metrics
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.receipt import Receipts
@@ -33,19 +36,31 @@ from callstream.agents.inference.retry import Sources, retry
 from callstream.agents.inference.singleflight import Flights, FlightsSnapshot
 from callstream.agents.inference.timeout import timeout
 from callstream.agents.inference.trace import Spans, no_spans, trace
+from callstream.agents.patience import uncounted
 
 
 class ModelStack:
     """The composed Model of one process, with what has to be closed after it. An instance is a Model."""
 
-    def __init__(self, model: Model, flights: Flights, client: Client) -> None:
+    def __init__(self, model: Model, gates: Gates, flights: Flights, client: Client) -> None:
         self._model = model
         self._flights = flights
         self._client = client
+        self.gates = gates
 
     async def __call__(self, call: Call) -> Reply:
         """Call a model. Raises CallFailed, and what the call's cell raises."""
-        return await self._model(call)
+        with uncounted():
+            return await self._model(call)
+
+    def share(self, rows: SpendingRows, partitions: int) -> None:
+        """Spend what the partitions of these rows allow: until then, a pool with limits lets nothing through."""
+        self.gates.share(rows, partitions)
+
+    def reconfigured(self, options: InferenceOptions) -> None:
+        """Other pools, limits and weights from now on; calls that wait do so under the new ones."""
+        self._client.reconfigured(options)
+        self.gates.reconfigured(options)
 
     def snapshot(self) -> FlightsSnapshot:
         """Calls under way."""
@@ -54,6 +69,7 @@ class ModelStack:
     async def close(self) -> None:
         """Cancel what is under way and close the connections."""
         await self._flights.close()
+        await self.gates.close()
         await self._client.close()
 
 
@@ -84,15 +100,16 @@ def build_model(
     flights = Flights(options.flights, run=uuid.uuid4().hex[:12])
     receipts = Receipts(sources.clock)
     client = Client(options, sources.clock)
+    gates = Gates(options, (time.monotonic, sources.clock))
     layers: tuple[Layer, ...] = (
         receipts.remember,
         flights,
-        timeout(sources.clock),
         retry(options.retry, sources),
-        choose(options.pools),
-        concurrency(options.endpoints().values()),
+        fallback(gates.pools),
+        admission(gates, client.told),
+        timeout(sources.clock),
         receipts.announce,
         trace(spans),
         metrics(registry or CollectorRegistry()),
     )
-    return ModelStack(compose(layers, client), flights, client)
+    return ModelStack(compose(layers, client), gates, flights, client)

@@ -10,9 +10,6 @@ from callstream.streams.chain import Attempts, Cell, Step
 from callstream.streams.event import Event, Failure, Json
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 
-MODEL_SHARE = 0.95
-"""Of a step's time-out: the rest is for writing down the receipt and the outcome."""
-
 
 class NoPrompt(ValueError):
     """The task holds no request for the model; the message says where it was looked for."""
@@ -81,7 +78,7 @@ class Infer(Step):
                 call = Call(
                     id=call_id(event), tenant=event.tenant, task=event.task, pool="translator",
                     request={"messages": [{"role": "user", "content": event.body.outputs["copy"]["text"]}]},
-                    cell=state, deadline=event.deadline, traceparent=event.traceparent,
+                    cell=state, deadline=event.deadline, traceparent=event.traceparent, priority=event.priority,
                 )
                 try:
                     reply = await self._model(call)
@@ -149,7 +146,8 @@ class Infer(Step):
             cell=state,
             deadline=event.deadline,
             traceparent=event.traceparent,
-            timeout_seconds=self.timeout_seconds * MODEL_SHARE,
+            timeout_seconds=self.timeout_seconds,
+            priority=event.priority,
         )
 
     def _output(self, reply: Reply, event: Event) -> Json:

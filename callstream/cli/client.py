@@ -76,6 +76,10 @@ class Api:
         async with self._open("GET", "/v1/health") as answer:
             return _document(await _read(answer))
 
+    async def pools(self) -> Json:
+        """GET /v1/pools: what each replica tells of its pools."""
+        return await self._json("GET", "/v1/pools")
+
     async def chains(self) -> list[Json]:
         """GET /v1/chains: name, version, steps and input schema of each."""
         answer = await self._json("GET", "/v1/chains")

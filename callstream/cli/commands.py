@@ -9,6 +9,7 @@ from callstream import __version__
 from callstream.cli.broker import app as broker
 from callstream.cli.demo import demo
 from callstream.cli.lag import lag
+from callstream.cli.pools import pools
 from callstream.cli.produce import produce
 from callstream.cli.reload import reload
 from callstream.cli.settings import settings
@@ -26,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(broker, name="kafka")
-for command in (demo, worker, reload, produce, status, tail, lag, settings):
+for command in (demo, worker, reload, produce, status, tail, lag, pools, settings):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)
 

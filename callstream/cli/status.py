@@ -46,6 +46,17 @@ async def _show(api: Api, task: str, watch: bool, as_json: bool) -> None:
             console.print(tree(row))
 
 
+def _waiting(waiting: Json) -> str:
+    """Why a model call waits, in a line."""
+    text = f"{waiting['pool']}: {waiting['reason']}"
+    if waiting["reason"] != waiting["waits_for"].partition(" of ")[0]:
+        text += f", behind what waits for {waiting['waits_for']}"
+    text += f" · since {waiting['waited_seconds']:.1f} s · {waiting['calls_before']:,} calls before it"
+    if waiting["estimate_seconds"] is not None:
+        text += f" · about {waiting['estimate_seconds']:g} s (± {waiting['estimate_within_seconds']:g})"
+    return text
+
+
 def tree(row: Json) -> Tree:
     """A row of table `tasks` as a tree."""
     colour = COLOURS.get(row["state"], "cyan")
@@ -57,6 +68,8 @@ def tree(row: Json) -> Tree:
         root.add(_step(step))
     if following := row.get("next"):
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
+    if waiting := row.get("waiting"):
+        root.add(escape(_waiting(waiting)))
     if row.get("held"):
         root.add(f"[magenta]held[/]: {escape(_cut(row['held']))}")
     if failure := row.get("failure"):

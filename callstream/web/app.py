@@ -18,6 +18,7 @@ from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
 from callstream.web.options import Role, WebOptions
 from callstream.web.pages import PAGES, Pages, get_home, get_static, get_task_page, html_problems
+from callstream.web.pools import get_pools
 from callstream.web.port import GatewayPort
 from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
@@ -101,6 +102,7 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/health/ready", get_ready, None),
         Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
         Route("GET", "/v1/latency", get_latency, Role.OPERATE),
+        Route("GET", "/v1/pools", get_pools, Role.OPERATE),
         Route("GET", "/metrics", get_metrics, Role.OPERATE),
         Route("GET", "/", get_home, Role.SUBMIT),
         Route("GET", "/tasks/{id}", get_task_page, Role.SUBMIT),

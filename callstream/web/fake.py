@@ -49,9 +49,19 @@ class FakePort:
         self.unavailable = ""
         self.owners: dict[bytes, str] = {}
         self.others: tuple[str, ...] = ()
+        self.replicas: Json = {}
+        self.calls: dict[tuple[str, str], Json] = {}
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
+
+    def pools(self) -> Json:
+        """What was put into `replicas`."""
+        return self.replicas
+
+    def waiting(self, tenant: str, task: str) -> Json | None:
+        """What was put into `calls`."""
+        return self.calls.get((tenant, task))
 
     @property
     def updates(self) -> Hub:

@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import Iterator
 
+from callstream.agents.inference.admission.report import Reports
 from callstream.agents.review import Verdict, refusal, verdict_event
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_in
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Body, Event, Json, Priority, Submission
 from callstream.streams.keys import partition_of, task_key
+from callstream.streams.strict_json import BadJson
 from callstream.streams.topics import topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable, Record, encode
+from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record, encode
 from callstream.tables.durable import DurableTable, Readable
 from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
@@ -33,6 +36,8 @@ from callstream.web.port import (
     VerdictRefused,
 )
 from callstream.web.port import Window as WindowName
+
+log = logging.getLogger("callstream.web")
 
 WINDOW_SECONDS = {"1m": 60, "10m": 600, "1h": 3_600}
 MOST_SCANNED = 20_000
@@ -61,6 +66,7 @@ class LivePort:
         self._tracing = tracing
         self._hub = Hub(epoch=secrets.token_hex(4))
         self.shown: dict[str, tuple[Readable, str]] = {}
+        self._reports = Reports()
 
     @property
     def updates(self) -> Hub:
@@ -70,6 +76,24 @@ class LivePort:
     def changed(self, row: Json) -> None:
         """A row is on the log: tell whoever listens."""
         self._hub.publish(Update(row["tenant"], row["id"], row["chain"], row["state"], row["sequence"], public(row)))
+
+    def hear(self, replica: str, raw: bytes) -> None:
+        """A replica tells of its gates."""
+        try:
+            report = strict_json.loads(raw, MAX_RECORD_BYTES)
+        except BadJson as error:
+            log.warning("the report of replica %s is ignored: %s", replica[:100], error)
+            return
+        self._reports.hear(replica[:200], report, time.monotonic())
+
+    def pools(self) -> Json:
+        """What each replica told last of its pools."""
+        alive = self._reports.alive(time.monotonic())
+        return {replica: report["pools"] for replica, report in alive.items()}
+
+    def waiting(self, tenant: str, task: str) -> Json | None:
+        """Why a task's call waits."""
+        return self._reports.why(tenant, task, time.monotonic())
 
     def begin_trace(self, incoming: str | None) -> str | None:
         """The traceparent of the span that a submission begins."""

@@ -7,6 +7,9 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
      callback: {url, state, attempts} | null}
 
+While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
+tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}.
+
 `state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
 """
 
@@ -146,6 +149,9 @@ class TaskPort(Protocol):
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a person's verdict to review; returns once the log has it. Raises NotHeld, VerdictRefused."""
 
+    def waiting(self, tenant: str, task: str) -> Json | None:
+        """Why the task's model call waits, as the replica that has it told last; None if none has it waiting."""
+
     async def put_blob(self, data: bytes) -> str:
         """Keep bytes for a later submission and give their reference (`blob:` and 64 hex digits)."""
 
@@ -164,6 +170,9 @@ class TablePort(Protocol):
 
     async def row(self, table: str, partition: int, key: bytes) -> Json | None:
         """One row. Raises UnknownTable."""
+
+    def pools(self) -> Json:
+        """What each replica that calls models told last of its pools, by replica."""
 
     async def latency(self, window: Window) -> list[LatencyWindow]:
         """Every window of that size still kept, in no particular order."""

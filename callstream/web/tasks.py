@@ -79,6 +79,8 @@ async def get_task(request: web.Request) -> web.StreamResponse:
     if wait_seconds > 0 and not has_ended(row):
         with context.streams.listen("wait") as listener:
             row = await _ended(context, listener, row, wait_seconds)
+    if not has_ended(row) and (waiting := context.port.waiting(caller.tenant, task)) is not None:
+        row = {**row, "waiting": waiting}
     return json_response(row)
 
 

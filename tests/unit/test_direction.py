@@ -14,7 +14,7 @@ ONLY = {
         streams.engine streams.monitor streams.transport tables.durable tables.profiles agents.hosting callstream.app
     """,
     "aiokafka": """
-        streams.broker streams.declare streams.engine streams.lag streams.records streams.tail streams.transport
+        streams.broadcast streams.broker streams.declare streams.engine streams.lag streams.records streams.tail streams.transport
         callstream.cli
     """,
     "aiohttp.Client*": """
@@ -31,7 +31,10 @@ PURE = """
     streams.letters streams.submission streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     tables.latency tables.tasks
-    agents.delivery.rows agents.inference.answer agents.inference.call agents.inference.choose
+    agents.delivery.rows agents.inference.answer agents.inference.call
+    agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
+    agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
+    agents.inference.admission.tokens agents.inference.admission.window agents.inference.fallback
     agents.inference.failures agents.inference.receipt agents.inference.receipts_state agents.inference.retry_after
     agents.moderation.matcher agents.moderation.normalise agents.notification.payload
     agents.prepare.attributes agents.prepare.colours agents.prepare.facts agents.prepare.language

@@ -57,3 +57,20 @@ async def test_answers_are_guarded(client: Client) -> None:
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_pools_are_what_the_replicas_told(client: Client, port: FakePort) -> None:
+    port.replicas = {"node-1:7": [{"pool": "copywriter"}]}
+
+    assert await (await client.get("/v1/pools")).json() == {"replicas": {"node-1:7": [{"pool": "copywriter"}]}}
+
+
+async def test_a_task_says_why_it_waits_until_it_has_ended(client: Client, port: FakePort) -> None:
+    task = (await (await client.post("/v1/tasks", json=submission(id="mug-1"))).json())["id"]
+    port.calls["default", task] = {"reason": "tokens", "calls_before": 3}
+    waits = await (await client.get(f"/v1/tasks/{task}")).json()
+    port.end("default", task, "finished")
+    ended = await (await client.get(f"/v1/tasks/{task}")).json()
+
+    assert waits["waiting"] == {"reason": "tokens", "calls_before": 3}
+    assert "waiting" not in ended

@@ -6,7 +6,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from callstream.agents.inference.call import CallFailed, Reply
-from callstream.agents.inference.choose import choose
 from callstream.agents.inference.fakes import ScriptedModel, a_call
 from callstream.agents.inference.metrics import metrics
 from callstream.agents.inference.options import EndpointOptions, InferenceOptions, PoolOptions
@@ -22,23 +21,6 @@ CHILD = f"00-{'1' * 32}-{'3' * 16}-01"
 
 def pool(*names: str) -> PoolOptions:
     return PoolOptions(endpoints=tuple(EndpointOptions(name=n, base_url="http://h/v1", model="m") for n in names))
-
-
-async def test_a_pools_endpoints_take_turns_and_pools_do_not_mix() -> None:
-    model = ScriptedModel([REPLY])
-    layer = choose({"one": pool("a", "b"), "two": pool("c")})(model)
-
-    for name in ("one", "two", "one", "one", "two"):
-        await layer(a_call(pool=name))
-
-    assert [call.endpoint for call in model.calls] == ["a", "c", "b", "a", "c"]
-
-
-async def test_an_unknown_pool_is_refused_with_those_that_are_known() -> None:
-    with pytest.raises(CallFailed, match="configured: one, two") as failure:
-        await choose({"one": pool("a"), "two": pool("b")})(ScriptedModel([REPLY]))(a_call(pool="three"))
-
-    assert (failure.value.kind, failure.value.retryable) == ("unknown-pool", False)
 
 
 async def test_each_request_has_a_span_whose_context_it_carries() -> None:

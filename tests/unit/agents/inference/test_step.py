@@ -50,7 +50,7 @@ async def test_the_call_says_who_asks_what_until_when() -> None:
 
     call = model.calls[0]
     assert (call.tenant, call.task, call.pool) == ("acme", "mug-1", "copywriter")
-    assert (call.deadline, call.traceparent, call.timeout_seconds) == (99.0, "00-trace", 19.0)
+    assert (call.deadline, call.traceparent, call.timeout_seconds) == (99.0, "00-trace", 20.0)
     assert call.request == {"temperature": 0.4, "messages": MESSAGES}
 
 

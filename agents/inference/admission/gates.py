@@ -1,0 +1,118 @@
+"""All gates of one replica: the pools of the settings, what their accounts may spend, and what their endpoints bear."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+from callstream.agents.inference.admission.allowance import Limit
+from callstream.agents.inference.admission.breaker import Breaker
+from callstream.agents.inference.admission.fairness import FairQueue
+from callstream.agents.inference.admission.gate import SEND_SPARE_SECONDS, Desk, Gate, limits_of, own_account
+from callstream.agents.inference.admission.purse import NoRows, Purse, SpendingRows
+from callstream.agents.inference.admission.report import MOST_CALLS
+from callstream.agents.inference.admission.tokens import Estimator
+from callstream.agents.inference.admission.window import ConcurrencyWindow
+from callstream.agents.inference.options import EndpointOptions, InferenceOptions, PoolOptions
+from callstream.streams.event import Json
+
+Clock = Callable[[], float]
+
+
+class Gates(Mapping[str, Gate]):
+    """Gates by pool. `clocks` are a monotonic one and one of epoch seconds."""
+
+    def __init__(self, options: InferenceOptions, clocks: tuple[Clock, Clock]) -> None:
+        self._options = options
+        self._clocks = clocks
+        self._estimator = Estimator()
+        self._gates: dict[str, Gate] = {}
+        self._desks: dict[str, Desk] = {}
+        self._purse = self._new_purse(NoRows(), 1)
+        self.pools: dict[str, PoolOptions] = {}
+        self._build()
+
+    def __getitem__(self, pool: str) -> Gate:
+        """The gate of a pool. Raises KeyError."""
+        return self._gates[pool]
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of pools."""
+        return iter(self._gates)
+
+    def __len__(self) -> int:
+        """How many pools there are."""
+        return len(self._gates)
+
+    @property
+    def looks(self) -> int:
+        """Grows while calls wait for a reason that is known."""
+        return sum(gate.looks for gate in self._gates.values())
+
+    def share(self, rows: SpendingRows, partitions: int) -> None:
+        """Spend what these rows' partitions allow. Called before the first call."""
+        self._purse = self._new_purse(rows, partitions)
+        self._gates.clear()
+        self._build()
+
+    def reconfigured(self, options: InferenceOptions) -> None:
+        """Other pools, limits, weights. Endpoints that stay keep what was learned of them."""
+        self._options = options
+        self._purse.set_accounts(self._accounts())
+        self._build()
+
+    def report(self) -> Json:
+        """What every gate has, and why the first calls wait (`report.Reports` reads it)."""
+        calls: dict[str, Json] = {}
+        for gate in self._gates.values():
+            calls |= gate.waiting(MOST_CALLS - len(calls))
+        return {"pools": [gate.snapshot() for gate in self._gates.values()], "calls": calls}
+
+    def pump(self) -> None:
+        """Look again: what is owned has changed."""
+        for gate in self._gates.values():
+            gate.pump()
+
+    async def close(self) -> None:
+        """Stop writing."""
+        await self._purse.close()
+
+    def _new_purse(self, rows: SpendingRows, partitions: int) -> Purse:
+        return Purse(self._accounts(), partitions, self._options.window_margin_seconds, rows, self._clocks)
+
+    def _accounts(self) -> dict[str, tuple[Limit, ...]]:
+        own = {own_account(one.name): limits_of(one.limits) for one in self._options.endpoints().values()}
+        return own | {name: limits_of(limits) for name, limits in self._options.accounts.items()}
+
+    def _build(self) -> None:
+        options = self._options
+        self._desks = {name: self._desk(one) for name, one in options.endpoints().items()}
+        for name, pool in options.pools.items():
+            desks = [self._desks[one.name] for one in pool.endpoints]
+            gate = self._gates.get(name)
+            if gate is None:
+                gate = self._gates[name] = Gate(
+                    name,
+                    desks,
+                    self._purse,
+                    FairQueue(
+                        {str(lane): weight for lane, weight in options.lanes.items()},
+                        lambda tenant: self._options.tenants.get(tenant, 1),
+                    ),
+                    self._estimator,
+                    self._clocks,
+                    options.window_margin_seconds - SEND_SPARE_SECONDS,
+                )
+            else:
+                gate.reconfigured(desks, options.window_margin_seconds - SEND_SPARE_SECONDS)
+        for name in set(self._gates) - set(options.pools):
+            self._gates.pop(name).close()
+        self.pools.clear()
+        self.pools.update(options.pools)
+
+    def _desk(self, one: EndpointOptions) -> Desk:
+        kept = self._desks.get(one.name)
+        if kept is None:
+            return Desk(
+                one, ConcurrencyWindow(one.least_concurrency, one.concurrency, one.start_concurrency), Breaker()
+            )
+        kept.options = one
+        kept.window.set_bounds(one.least_concurrency, one.concurrency)
+        return kept

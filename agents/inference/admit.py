@@ -1,0 +1,55 @@
+"""The admission layer: a call waits at its pool's gate until an endpoint may have it, and says what came of it.
+
+Waiting is no retry: a call that the endpoint turns away with 429 goes back to the gate, and neither its attempts nor
+its task hear of it.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+from callstream.agents.inference.admission.gate import Gate, Permit, Stale
+from callstream.agents.inference.admission.ratelimit import Told
+from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Reply
+from callstream.agents.inference.failures import Kind, failed
+
+
+def admission(gates: Mapping[str, Gate], told: "Mapping[str, Told | None]") -> Layer:
+    """Wait at the gate of the call's pool; below, `endpoint` is set. A pool that is not configured fails for good.
+
+    `told` is what each endpoint said last of its limits (`Client` keeps it).
+    """
+
+    def layer(inner: Model) -> Model:
+        async def admitted(call: Call) -> Reply:
+            gate = gates.get(call.pool)
+            if gate is None:
+                known = ", ".join(sorted(gates)) or "none"
+                raise failed(Kind.UNKNOWN_POOL, f"no pool is called {call.pool!r}; configured: {known}"[:500])
+            while True:
+                with suppress(Stale):
+                    return await _sent(inner, call, await gate.admit(call), told)
+
+        return admitted
+
+    return layer
+
+
+async def _sent(inner: Model, call: Call, permit: Permit, told: "Mapping[str, Told | None]") -> Reply:
+    try:
+        reply = await inner(replace(call, endpoint=permit.endpoint, permit=permit))
+    except Stale:
+        permit.abandoned(sent=False)
+        raise
+    except CallFailed as failure:
+        permit.refused(failure, told.get(permit.endpoint))
+        if failure.kind == Kind.OVERLOADED:
+            raise Stale(failure.message) from None
+        failure.endpoint = permit.endpoint
+        raise
+    except BaseException as error:
+        # A lost partition is noticed when the receipt is written, before anything is sent.
+        permit.abandoned(sent=permit.sent)
+        raise error
+    permit.answered(reply)
+    return reply

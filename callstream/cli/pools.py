@@ -1,0 +1,85 @@
+"""`callstream pools`: what the model endpoints have, what is left of their limits, and who waits for them."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from callstream.cli.client import Api, api_of
+from callstream.settings import load
+from callstream.streams import strict_json
+from callstream.streams.event import Json
+
+
+def pools(
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(help="With --watch: seconds between looks.", min=0.5, max=3600)] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="As the gateway gives it.")] = False,
+    url: Annotated[str | None, typer.Option(help="Base URL of a gateway.")] = None,
+) -> None:
+    """Show model endpoints. For each replica: the window, what is in flight, the limits, and what waits and why."""
+    asyncio.run(_show(api_of(load(), url), watch, every, as_json))
+
+
+async def _show(api: Api, watch: bool, every: float, as_json: bool) -> None:
+    async with api:
+        told = await api.pools()
+        if as_json:
+            typer.echo(strict_json.dumps(told).decode())
+        elif not watch:
+            Console().print(tables(told))
+        else:
+            with Live(tables(told)) as live:
+                while True:
+                    await asyncio.sleep(every)
+                    live.update(tables(await api.pools()))
+
+
+def tables(told: Json) -> Group:
+    """Endpoints above, what waits below."""
+    endpoints = Table(box=box.SIMPLE_HEAD, caption=None if told["replicas"] else "no replica tells of its pools yet")
+    for name in ("pool", "endpoint", "replica"):
+        endpoints.add_column(name, overflow="fold")
+    for name in ("window", "in flight", "limits here: spent / share of all", "closed", "breaker"):
+        endpoints.add_column(name, justify="right")
+    waiting = Table(box=box.SIMPLE_HEAD)
+    for name in ("pool", "replica", "lane", "tenant"):
+        waiting.add_column(name, overflow="fold")
+    for name in ("calls", "tokens", "the next one waits for", "for"):
+        waiting.add_column(name, justify="right")
+    for replica, found in told["replicas"].items():
+        for pool in found:
+            for one in pool["endpoints"]:
+                endpoints.add_row(*map(escape, _endpoint(pool["pool"], replica, one)))
+            for group in pool["waiting"]:
+                until = pool["until_seconds"]
+                waiting.add_row(
+                    *map(escape, (pool["pool"], replica, group["lane"], group["tenant"])),
+                    f"{group['calls']:,}",
+                    f"{group['tokens']:,}",
+                    escape(pool["reason"] or "-"),
+                    "-" if until is None else f"{max(0.0, until):.1f} s",
+                )
+    return Group(endpoints, waiting) if waiting.row_count else Group(endpoints)
+
+
+def _endpoint(pool: str, replica: str, one: Json) -> tuple[str, ...]:
+    limits = [
+        f"{limit['limit']} {limit['spent']:,} / {limit['share']:,} of {limit['most']:,}" for limit in one["limits"]
+    ]
+    closed = f"{one['closed_seconds']:.1f} s" if one["closed_seconds"] else "-"
+    return (
+        pool,
+        one["endpoint"],
+        replica,
+        str(one["window"]),
+        str(one["in_flight"]),
+        "\n".join(limits) or "-",
+        closed,
+        one["breaker"],
+    )

@@ -1,0 +1,308 @@
+"""The gate of a pool: who goes, who waits for what, and what comes back."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from callstream.agents.inference.admission.fakes import MemorySpending
+from callstream.agents.inference.admission.gate import Gate, Permit, Stale
+from callstream.agents.inference.admission.gates import Gates
+from callstream.agents.inference.admission.ratelimit import Told
+from callstream.agents.inference.call import Call, CallFailed, Reply
+from callstream.agents.inference.failures import Kind, failed
+from callstream.agents.inference.fakes import a_call
+from callstream.agents.inference.options import InferenceOptions
+from callstream.streams.event import Priority, Usage
+from callstream.streams.wire import LogUnavailable
+
+ALL = frozenset(range(4))
+
+
+class Clock:
+    """Two clocks that are set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.now + 1_764_000_000.0
+
+
+def options(*endpoints: dict[str, Any], **more: Any) -> InferenceOptions:
+    made = [{"base_url": "http://h/v1", "model": "m", "start_concurrency": 2, **one} for one in endpoints]
+    return InferenceOptions.model_validate({"pools": {"copywriter": {"endpoints": made}}, **more})
+
+
+ONE = {"name": "a", "concurrency": 2}
+LIMITED = {"name": "a", "concurrency": 50, "start_concurrency": 50, "limits": {"tokens_per_minute": 1000}}
+
+
+class Bench:
+    """The gate of one pool, over a table in memory."""
+
+    def __init__(self, given: InferenceOptions, rows: MemorySpending | None = None) -> None:
+        self.clock = Clock()
+        self.rows = MemorySpending(owned=ALL) if rows is None else rows
+        self.gates = Gates(given, (self.clock.monotonic, self.clock.wall))
+        self.gates.share(self.rows, 4)
+        self.gate: Gate = self.gates["copywriter"]
+
+    def ask(self, number: int, out: int = 100, **changes: Any) -> "asyncio.Task[Permit]":
+        return asyncio.create_task(self.gate.admit(call(number, out, **changes)))
+
+    def later(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.gates.pump()
+
+
+def call(number: int, out: int = 100, **changes: Any) -> Call:
+    request = {"messages": [], "max_tokens": out}
+    return a_call(**{"id": f"call-{number}", "task": f"task-{number}", "request": request, **changes})
+
+
+async def settled(*tasks: "asyncio.Task[Permit]") -> list[bool]:
+    """Which of them have their permit, once everything has run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return [task.done() for task in tasks]
+
+
+def reply(tokens: int) -> Reply:
+    return Reply("A mug.", usage=Usage(tokens_in=tokens, tokens_out=0))
+
+
+async def test_as_many_go_as_the_endpoint_bears_and_the_next_when_one_comes_back() -> None:
+    bench = Bench(options(ONE))
+    first, second, third = (bench.ask(number) for number in range(3))
+    assert await settled(first, second, third) == [True, True, False]
+    assert bench.gate.waiting(10)["acme/task-2"]["reason"] == "concurrency"
+    first.result().answered(reply(10))
+    assert await settled(third) == [True]
+    assert third.result().endpoint == "a"
+
+
+async def test_a_limit_lets_through_what_has_room_and_the_rest_when_the_window_has_moved_on() -> None:
+    bench = Bench(options(LIMITED))
+    asks = [bench.ask(number, out=300) for number in range(4)]
+    assert await settled(*asks) == [True, True, True, False]
+    told = bench.gate.waiting(10)["acme/task-3"]
+    assert (told["reason"], told["waits_for"], told["calls_before"]) == ("tokens", "tokens of a", 0)
+    bench.later(60)
+    assert await settled(asks[3]) == [False]
+    bench.later(2.1)
+    assert await settled(asks[3]) == [True]
+
+
+async def test_what_was_reserved_and_not_taken_is_there_for_the_next() -> None:
+    bench = Bench(options(LIMITED))
+    first, second = bench.ask(1, out=900), bench.ask(2, out=900)
+    assert await settled(first, second) == [True, False]
+    first.result().answered(reply(20))
+    assert await settled(second) == [True]
+
+
+async def test_nothing_goes_before_its_reservation_is_on_the_log() -> None:
+    bench = Bench(options(LIMITED))
+    bench.rows.hold()
+    ask = bench.ask(1)
+    assert await settled(ask) == [False]
+    bench.rows.release()
+    assert await settled(ask) == [True]
+    assert bench.rows.log
+
+
+async def test_a_log_that_takes_nothing_is_told_to_the_caller_and_the_place_is_free_again() -> None:
+    bench = Bench(options(LIMITED))
+    bench.rows.refuse()
+    with pytest.raises(LogUnavailable):
+        await bench.gate.admit(call(1))
+    assert bench.gate.desks[0].window.in_flight == 0
+
+
+async def test_behind_the_one_whose_turn_it_is_all_wait_for_their_turn() -> None:
+    bench = Bench(options(LIMITED))
+    asks = [bench.ask(1, out=900), bench.ask(2, out=900), bench.ask(3, out=10)]
+    assert await settled(*asks) == [True, False, False]
+    last = bench.gate.waiting(10)["acme/task-3"]
+    assert (last["reason"], last["calls_before"]) == ("fair share", 1)
+    assert last["tokens_before"] >= 900
+
+
+async def test_high_does_not_wait_behind_a_backlog_of_low() -> None:
+    bench = Bench(options(ONE))
+    low = [bench.ask(number, priority=Priority.LOW) for number in range(20)]
+    await settled(*low)
+    high = bench.ask(99, priority=Priority.HIGH)
+    await settled(high)
+    low[0].result().answered(reply(10))
+    assert await settled(high) == [True]
+
+
+async def test_tenants_take_turns() -> None:
+    bench = Bench(options({**ONE, "concurrency": 1, "start_concurrency": 1}))
+    first = bench.ask(0, tenant="shop")
+    await settled(first)
+    many = [bench.ask(number, out=1000, tenant="shop") for number in range(1, 11)]
+    few = [bench.ask(100 + number, out=1000, tenant="acme") for number in range(2)]
+    await settled(*many, *few)
+    running, served = first, []
+    for _ in range(4):
+        running.result().answered(reply(1000))
+        await settled(running)
+        running = next(task for task in (*many, *few) if task.done() and task not in served)
+        served.append(running)
+    assert sum(task in few for task in served) == 2
+
+
+async def test_who_gives_up_waiting_leaves_no_trace() -> None:
+    bench = Bench(options(ONE))
+    running = [bench.ask(number) for number in range(2)]
+    waiting = bench.ask(3)
+    await settled(*running, waiting)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert len(bench.gate) == 0
+    assert bench.gate.snapshot()["waiting"] == []
+
+
+async def test_a_permit_that_nobody_takes_is_given_back() -> None:
+    bench = Bench(options(LIMITED))
+    bench.rows.hold()
+    ask = bench.ask(1, out=900)
+    await settled(ask)
+    ask.cancel()
+    await asyncio.gather(ask, return_exceptions=True)
+    bench.rows.release()
+    other = bench.ask(2, out=900)
+    assert await settled(other) == [True]
+    assert bench.gate.desks[0].window.in_flight == 1
+
+
+async def test_a_permit_is_good_for_a_second() -> None:
+    bench = Bench(options(LIMITED))
+    permit = await bench.gate.admit(call(1))
+    bench.clock.now += 1.1
+    with pytest.raises(Stale):
+        permit.require()
+    permit.abandoned(sent=False)
+    (room,) = bench.gate.snapshot()["endpoints"][0]["limits"]
+    assert room["spent"] == 0
+
+
+async def test_a_permit_is_worth_nothing_after_a_rebalance() -> None:
+    bench = Bench(options(LIMITED))
+    permit = await bench.gate.admit(call(1))
+    bench.rows.rebalance(ALL)
+    with pytest.raises(Stale):
+        permit.require()
+
+
+async def test_what_was_sent_and_lost_stays_spent() -> None:
+    bench = Bench(options(LIMITED))
+    permit = await bench.gate.admit(call(1, out=500))
+    permit.require()
+    permit.abandoned(sent=permit.sent)
+    (room,) = bench.gate.snapshot()["endpoints"][0]["limits"]
+    assert room["spent"] >= 500
+
+
+async def test_without_a_partition_all_wait_and_go_on_when_there_is_one() -> None:
+    bench = Bench(options(LIMITED), MemorySpending())
+    ask = bench.ask(1)
+    assert await settled(ask) == [False]
+    assert bench.gate.waiting(1)["acme/task-1"]["reason"] == "no share"
+    bench.rows.rebalance(ALL)
+    bench.gates.pump()
+    assert await settled(ask) == [True]
+
+
+async def test_limits_need_a_share_and_who_has_none_is_told() -> None:
+    gates = Gates(options(LIMITED), (Clock().monotonic, Clock().wall))
+    with pytest.raises(CallFailed, match="only service infer has shares"):
+        await gates["copywriter"].admit(call(1))
+
+
+async def test_late_work_is_not_started() -> None:
+    bench = Bench(options(ONE))
+    running = [bench.ask(number) for number in range(2)]
+    await settled(*running)
+    late = bench.ask(3, deadline=bench.clock.wall() + 5)
+    await settled(late)
+    bench.later(6)
+    with pytest.raises(CallFailed, match="deadline passed while") as failure:
+        await late
+    assert failure.value.kind == Kind.DEADLINE
+
+
+def overloaded(after: float | None = None) -> CallFailed:
+    return failed(Kind.OVERLOADED, "HTTP 429", after)
+
+
+async def test_an_endpoint_that_says_its_limit_is_used_up_is_left_alone_until_it_is_not() -> None:
+    bench = Bench(options(ONE))
+    permits = [await bench.gate.admit(call(number)) for number in range(2)]
+    permits[0].refused(overloaded(), Told(tokens_left=0, tokens_reset_seconds=7.0))
+    waiting = bench.ask(3)
+    await settled(waiting)
+    assert bench.gate.waiting(1)["acme/task-3"]["reason"] == "retry-after"
+    bench.later(7.1)
+    assert await settled(waiting) == [True]
+
+
+async def test_retry_after_of_the_only_call_closes_the_endpoint() -> None:
+    bench = Bench(options(ONE))
+    permit = await bench.gate.admit(call(1))
+    permit.refused(overloaded(30.0), None)
+    waiting = bench.ask(2)
+    bench.later(29)
+    assert await settled(waiting) == [False]
+    bench.later(1.1)
+    assert await settled(waiting) == [True]
+
+
+async def test_a_refusal_while_others_are_answered_is_about_how_many() -> None:
+    bench = Bench(options({"name": "a", "concurrency": 8, "start_concurrency": 8}))
+    permits = [await bench.gate.admit(call(number)) for number in range(8)]
+    permits[7].refused(overloaded(30.0), None)
+    assert bench.gate.snapshot()["endpoints"][0]["closed_seconds"] == 0
+    assert bench.gate.desks[0].window.limit < 8
+
+
+async def test_a_broken_endpoint_is_left_for_another_and_tried_again() -> None:
+    bench = Bench(options({"name": "a"}, {"name": "b", "weight": 0}))
+    while (permit := await bench.gate.admit(call(1))).endpoint == "a":
+        permit.refused(failed(Kind.UNREACHABLE, "no connection"), None)
+    assert permit.endpoint == "b"
+    assert bench.gate.snapshot()["endpoints"][0]["breaker"] == "open"
+    bench.later(3600)
+    assert (await bench.gate.admit(call(2))).endpoint == "a"
+
+
+async def test_other_settings_hold_for_those_who_wait() -> None:
+    bench = Bench(options(LIMITED))
+    asks = [bench.ask(number, out=900) for number in range(2)]
+    assert await settled(*asks) == [True, False]
+    bench.gates.reconfigured(options({**LIMITED, "limits": {"tokens_per_minute": 3000}}))
+    assert await settled(asks[1]) == [True]
+
+
+async def test_a_pool_that_goes_fails_those_who_wait_for_it() -> None:
+    bench = Bench(options(ONE))
+    asks = [bench.ask(number) for number in range(3)]
+    await settled(*asks)
+    bench.gates.reconfigured(InferenceOptions())
+    with pytest.raises(CallFailed, match="no longer configured"):
+        await asks[2]
+
+
+async def test_endpoints_of_one_account_share_its_limits() -> None:
+    shared = {"account": "acme", "concurrency": 9, "start_concurrency": 9}
+    given = options({"name": "a", **shared}, {"name": "b", **shared}, accounts={"acme": {"requests_per_minute": 3}})
+    bench = Bench(given)
+    asks = [bench.ask(number) for number in range(4)]
+    assert await settled(*asks) == [True, True, True, False]
+    assert bench.gate.waiting(1)["acme/task-3"]["reason"] == "requests"
