@@ -102,9 +102,9 @@ class Breaker:
     def close_until(self, now: float, seconds: float) -> None:
         """The endpoint asked for no calls for so many seconds, of which MOST_CLOSED_SECONDS are believed.
 
-        The longest request holds. Nonsense (negative, infinite, not a number) is ignored.
+        The longest request holds. Nonsense (negative, infinite, not a number) changes nothing.
         """
-        if math.isfinite(seconds) and seconds >= 0:
+        if math.isfinite(seconds):
             self._asked_until = max(self._asked_until, now + min(seconds, MOST_CLOSED_SECONDS))
 
     def _is_probed(self, now: float) -> bool:

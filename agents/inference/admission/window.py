@@ -8,8 +8,8 @@ Pure: `now` is seconds of a monotonic clock. The words:
 - *probing*: one place more is tried, now and then: rarely while that is refused. It has held once a call that
   started with all places taken was answered and none was refused.
 - a *refused* call takes its place along, so the limit settles on what the endpoint did take. Refusals of calls that
-  were sent before the latest cut are one burst: together they halve the limit at most. Refusals that go on for a round
-  trip, while no newer call is answered, cut it by 0.7.
+  were sent before the latest cut are one burst: together they halve at most what was proven. Refusals that go on for a
+  round trip, while no newer call is answered, cut it by 0.7.
 - a server that *queues* shows by its latency: above twice its floor the limit does not grow, and the growth that is
   under way is taken back, at most by half. Never more than that, because calls may be slow for other reasons.
 
@@ -150,16 +150,16 @@ class ConcurrencyWindow:
         self._refused_share -= self._refused_share / SHARE_CALLS
         self._latency.add(now, seconds, level)
         began = now - seconds
-        if self._trouble is not None and began > self._trouble + TINY_SECONDS:
+        if self._trouble is not None and began > self._trouble:
             self._trouble = None
-        if self._full is not None and began >= self._full[0] - TINY_SECONDS:
+        if self._full is not None and began >= self._full[0]:
             self._confirm(self._full[1])
         if self._latency.slow >= QUEUE_GROUPS and self._phase is Phase.GROWING:
             self._hold(now)
             self._limit = self._within(min(self._limit, max(self._limit // 2, self._grown_from)))
             self._proven = self._anchor = min(self._proven, self._limit)
         # An eighth may be missing: the next calls may just be on their way.
-        if level * 8 >= self._limit * 7 and began > self._cut_at + TINY_SECONDS and not self._latency.slow:
+        if level * 8 >= self._limit * 7 and began > self._cut_at and not self._latency.slow:
             self._grow(now)
 
     def overloaded(self, now: float, in_flight_at_start: int | None = None) -> None:
@@ -174,7 +174,7 @@ class ConcurrencyWindow:
             self._held = min(self._held, place - 1)
             self._cut(self._limit - 1)
             return
-        self._cut_at, self._cut_floor, self._held = now, self._limit // 2, place - 1
+        self._cut_at, self._cut_floor, self._held = now, min(self._proven, self._limit // 2), place - 1
         if self._trouble is None:
             self._trouble = now
             if place <= self._proven and answers >= FORGIVEN_ANSWERS:
@@ -207,7 +207,7 @@ class ConcurrencyWindow:
         self._phase, self._credit = Phase.HOLDING, 0.0
 
     def _cut(self, limit: int) -> None:
-        """Down to `limit`, but not below half of what it was before the burst, nor below what was seen to hold."""
+        """Down to `limit`, but not below half of what was proven before the burst, nor below what was seen to hold."""
         overload = self._refused_share >= OVERLOAD
         kept = 0 if overload else math.ceil(self._anchor * CUT)
         self._limit = self._within(min(self._limit, max(limit, self._held, self._cut_floor, kept)))
@@ -222,7 +222,7 @@ class ConcurrencyWindow:
         self._anchor = max(self._anchor, self._proven)
         if self._phase is Phase.GROWING:
             self._step *= 2
-        elif self._phase is Phase.PROBING and level >= self._limit:
+        elif self._phase is Phase.PROBING:
             self._phase, self._step = Phase.GROWING, 2.0
             self._failed_probes = 0
 

@@ -55,6 +55,18 @@ def test_failures_that_are_past_do_not_count() -> None:
     assert breaker.state(48.0) is State.CLOSED
 
 
+def test_what_opened_it_is_not_held_against_it_twice() -> None:
+    # given a breaker that a share of calls opened, and a probe that succeeded
+    breaker = Breaker()
+    for number in range(20):
+        (breaker.failed if number % 2 else breaker.succeeded)(float(number) / 10)
+    assert (breaker.state(2.0), breaker.may(3.0)) == (State.OPEN, True)
+    breaker.succeeded(3.0)
+    # when one call more fails, then it stays closed
+    breaker.failed(3.1)
+    assert breaker.state(3.1) is State.CLOSED
+
+
 def test_one_probe_goes_and_its_success_closes() -> None:
     breaker = opened()
     assert [breaker.may(at) for at in (0.5, 1.0, 1.0, 1.2)] == [False, True, False, False]
@@ -94,7 +106,8 @@ def test_a_lost_probe_makes_room_for_another() -> None:
     breaker.abandoned(1.1)
     assert (breaker.may(1.1), breaker.may(1.2)) == (True, False)
     # then it is taken for lost in the end, also where a stopped process sees hours pass at once
-    assert not breaker.may(1.1 + PROBE_SECONDS - 1)
+    assert not breaker.may(PROBE_SECONDS)
+    assert breaker.opens_at(PROBE_SECONDS + 1) == 1.1 + PROBE_SECONDS
     assert (breaker.may(3601.0), breaker.may(3601.0)) == (True, False)
 
 

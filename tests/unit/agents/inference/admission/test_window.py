@@ -152,6 +152,17 @@ def test_it_finds_what_the_endpoint_takes_and_is_hardly_refused(start: int | Non
     assert run.answered() / endpoint.most(0.0, run.seconds) >= 0.95
 
 
+@pytest.mark.parametrize("way", [0.0, WAY_SECONDS])
+@pytest.mark.parametrize("capacity", [1, 2, 8])
+@pytest.mark.parametrize("start", [1, 256])
+def test_an_endpoint_that_takes_few_is_found_and_probed_rarely(start: int, capacity: int, way: float) -> None:
+    endpoint = Endpoint(((0.0, capacity),), way=way)
+    run = simulate(endpoint, [ConcurrencyWindow(start=start)], calls=2000)
+    assert run.refused(until=5.0) <= 80
+    assert run.refused(since=20.0) <= 0.015 * run.answered(since=20.0)
+    assert run.answered() >= 0.95 * endpoint.most(0.0, run.seconds)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("sigma", [0.3, 0.5])
 def test_it_follows_a_capacity_that_changes(sigma: float, seed: int) -> None:
@@ -247,6 +258,17 @@ def test_a_burst_of_refusals_counts_once(backwards: bool, told: bool) -> None:
     assert window.limit == 8
 
 
+def test_answers_to_calls_from_before_a_refusal_make_it_no_larger() -> None:
+    window = ConcurrencyWindow(start=32)
+    places = sent(window, 0.0)
+    window.overloaded(5.0, places[-1])
+    for now, limit in ((20.0, 31), (40.0, 32)):
+        for _ in range(31):
+            window.answered(now, 20.0)
+            window.started(now)
+        assert window.limit == limit
+
+
 def test_refusals_that_go_on_for_a_round_trip_cut_deeply() -> None:
     window, now = settled()
     sent(window, now)
@@ -285,6 +307,16 @@ def test_what_is_slow_with_few_in_flight_is_no_queue() -> None:
         for _ in sent(window, now + trip):
             window.answered(now + trip + 0.9, 0.9)
     assert window.limit > 16
+
+
+def test_calls_that_stay_slow_are_the_custom_in_the_end() -> None:
+    window, now = settled()
+    for trip in range(1200):
+        for _ in sent(window, now + 3 * trip):
+            window.answered(now + 3 * trip + 0.6, 0.6)
+        if trip == 200:
+            assert (window.limit, window.snapshot().slow) == (32, True)
+    assert window.limit > 64
 
 
 def test_a_call_that_tells_nothing_moves_nothing() -> None:
