@@ -1,8 +1,8 @@
-"""What an OpenAI-compatible server says of its limits in `x-ratelimit-*` headers, where anything may stand. Pure."""
+"""What an OpenAI-compatible server says of its limits: `x-ratelimit-*` headers, in which anything may stand. Pure."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from callstream.agents.inference.retry_after import MOST_CHARACTERS, MOST_SECONDS, retry_after
@@ -73,7 +73,7 @@ requests_limit=None, tokens_limit=None)
         counts.get("requests_limit"),
         counts.get("tokens_limit"),
     )
-    return None if all(getattr(found, field.name) is None for field in fields(found)) else found
+    return None if found == Told() else found
 
 
 def _short(value: str) -> str:
