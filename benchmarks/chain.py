@@ -15,7 +15,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from benchmarks.harness import System, cpu_seconds, memory_mb, system, write_json
+from benchmarks.harness import Shape, System, cpu_seconds, memory_mb, system, write_json
 from callstream.streams.event import Submission
 from callstream.streams.keys import partition_of
 from callstream.streams.submission import Order, new_event
@@ -39,7 +39,9 @@ class Cost:
     def of(cls, running: System) -> "Cost":
         """What has been used so far."""
         return cls(
-            sum(map(cpu_seconds, running.workers)), cpu_seconds(running.broker_pid), cpu_seconds(running.stub.pid)
+            sum(cpu_seconds(worker.pid) for worker in running.workers),
+            cpu_seconds(running.broker_pid),
+            cpu_seconds(running.stub.pid),
         )
 
 
@@ -93,10 +95,8 @@ def rows(running: System) -> tuple[int, int]:
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One run, its figures by name."""
-    settings = {"CALLSTREAM_ENGINE__CONCURRENCY": str(arguments.concurrency)}
-    async with system(
-        "examples/fast/chain.py:chain", settings, arguments.workers, seed=7, median_ms=arguments.latency
-    ) as running:
+    shape = Shape(arguments.workers, {"CALLSTREAM_ENGINE__CONCURRENCY": str(arguments.concurrency)})
+    async with system("examples/fast/chain.py:chain", shape, seed=7, median_ms=arguments.latency) as running:
         await send(running.bootstrap, 0, WARM_UP, 0)
         await until_ended(running.bootstrap, WARM_UP)
         await asyncio.sleep(3)
@@ -116,7 +116,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "worker_cpu_ms_a_task": round((after.worker - before.worker) / arguments.tasks * 1000, 2),
             "broker_cpu_ms_a_task": round((after.broker - before.broker) / arguments.tasks * 1000, 2),
             "stub_cpu_ms_a_task": round((after.stub - before.stub) / arguments.tasks * 1000, 2),
-            "worker_rss_mb": round(max(map(memory_mb, running.workers)), 1),
+            "worker_rss_mb": round(max(memory_mb(worker.pid) for worker in running.workers), 1),
             "lost": total - distinct,
             "duplicate_rows": found - distinct,
             "model_calls_a_task": round(report["calls"] / total, 4),

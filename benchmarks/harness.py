@@ -9,8 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,41 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 READY_SECONDS = 120
 
 
+@dataclass(slots=True)
+class Worker:
+    """A worker process with all services, which can be killed and started again in its folder."""
+
+    folder: Path
+    port: int
+    environment: dict[str, str]
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        if self.process is None:
+            raise RuntimeError("the worker was not started")
+        return self.process.pid
+
+    async def start(self) -> None:
+        """Start it; it is not ready yet."""
+        with (self.folder / "worker.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "callstream", "worker", env=self.environment, stdout=log, stderr=log
+            )
+
+    async def ready(self) -> None:
+        """Wait until it is ready."""
+        if self.process is not None:
+            await _ready(f"http://127.0.0.1:{self.port}", self.process, self.folder / "worker.log")
+
+    async def end(self, number: int = signal.SIGTERM) -> None:
+        """Send it a signal and wait for its end."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+            await self.process.wait()
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """What runs: addresses, process ids, the folder of all data."""
@@ -31,8 +66,18 @@ class System:
     bootstrap: str
     broker_pid: int
     stub: RunningStub
-    workers: tuple[int, ...]
+    workers: tuple[Worker, ...]
     folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How many workers, with which environment; `endpoint` and `inference` are lines of settings."""
+
+    workers: int = 1
+    environment: dict[str, str] = field(default_factory=dict)
+    endpoint: str = "concurrency = 128"
+    inference: str = ""
 
 
 def cpu_seconds(pid: int) -> float:
@@ -48,58 +93,47 @@ def memory_mb(pid: int) -> float:
 
 
 @asynccontextmanager
-async def system(chain: str, settings: dict[str, str], workers: int = 1, **stub_options: Any) -> AsyncIterator[System]:
+async def system(chain: str, shape: Shape, **stub_options: Any) -> AsyncIterator[System]:
     """Broker, stub and workers with all services each, ready; ended and their data deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="callstream-bench-") as name:
         folder = Path(name)
         with EmbeddedKafka(BrokerOptions(folder=folder / "kafka")) as kafka:
-            async with running_stub(**stub_options) as stub, AsyncExitStack() as running:
-                started = [
-                    await running.enter_async_context(_worker(folder, number, settings, kafka.bootstrap, chain, stub))
-                    for number in range(workers)
-                ]
-                for port, process, log in started:
-                    await _ready(f"http://127.0.0.1:{port}", process, log)
-                yield System(kafka.bootstrap, kafka.pid, stub, tuple(each.pid for _, each, _ in started), folder)
+            async with running_stub(**stub_options) as stub:
+                workers = tuple(
+                    _worker(folder, number, shape, _settings(folder, shape, kafka.bootstrap, chain, stub.url))
+                    for number in range(shape.workers)
+                )
+                try:
+                    await asyncio.gather(*(worker.start() for worker in workers))
+                    await asyncio.gather(*(worker.ready() for worker in workers))
+                    yield System(kafka.bootstrap, kafka.pid, stub, workers, folder)
+                finally:
+                    await asyncio.gather(*(worker.end() for worker in workers))
 
 
-@asynccontextmanager
-async def _worker(
-    folder: Path, number: int, settings: dict[str, str], bootstrap: str, chain: str, stub: RunningStub
-) -> AsyncIterator[tuple[int, asyncio.subprocess.Process, Path]]:
-    """One worker's port, process and log."""
+def _worker(folder: Path, number: int, shape: Shape, settings: str) -> Worker:
     home, port = folder / f"worker-{number}", _free_port()
     home.mkdir()
-    (home / "callstream.toml").write_text(_settings(folder, home, bootstrap, chain, stub.url, port))
-    environment = {**os.environ, "CALLSTREAM_CONFIG": str(home / "callstream.toml"), **settings}
-    with (home / "worker.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "callstream", "worker", env=environment, stdout=log, stderr=log
-        )
-    try:
-        yield port, process, home / "worker.log"
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        await process.wait()
+    own = f'data_folder = "{home}"\n{settings}\n[web]\nport = {port}\n'
+    (home / "callstream.toml").write_text(own)
+    environment = {**os.environ, "CALLSTREAM_CONFIG": str(home / "callstream.toml"), **shape.environment}
+    return Worker(home, port, environment)
 
 
-def _settings(folder: Path, home: Path, bootstrap: str, chain: str, stub_url: str, port: int) -> str:
+def _settings(folder: Path, shape: Shape, bootstrap: str, chain: str, stub_url: str) -> str:
     return f"""
 broker = "{bootstrap}"
-data_folder = "{home}"
 chains = ["{ROOT / chain}"]
 [delivery]
 database_url = "sqlite:///{folder}/catalogue.db"
-[web]
-port = {port}
 [logs]
 level = "warning"
+{shape.inference}
 [[inference.pools.copywriter.endpoints]]
 name = "stub"
 base_url = "{stub_url}"
 model = "stub-writer"
-concurrency = 128
+{shape.endpoint}
 """
 
 

@@ -5,7 +5,6 @@ its task hear of it.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 
 from callstream.agents.inference.admission.gate import Gate, Permit, Stale
@@ -26,13 +25,25 @@ def admission(gates: Mapping[str, Gate], told: "Mapping[str, Told | None]") -> L
             if gate is None:
                 known = ", ".join(sorted(gates)) or "none"
                 raise failed(Kind.UNKNOWN_POOL, f"no pool is called {call.pool!r}; configured: {known}"[:500])
+            refusals = 0
             while True:
-                with suppress(Stale):
-                    return await _sent(inner, call, await gate.admit(call), told)
+                try:
+                    reply = await _sent(inner, call, await gate.admit(call), told)
+                except Stale as stale:
+                    refusals += stale.refused
+                else:
+                    return _noted(reply, refusals)
 
         return admitted
 
     return layer
+
+
+def _noted(reply: Reply, refusals: int) -> Reply:
+    if not refusals:
+        return reply
+    times = "once" if refusals == 1 else f"{refusals} times"
+    return replace(reply, notes=(*reply.notes, f"turned away {times} with 429, which is no failure of the task"))
 
 
 async def _sent(inner: Model, call: Call, permit: Permit, told: "Mapping[str, Told | None]") -> Reply:
@@ -44,7 +55,7 @@ async def _sent(inner: Model, call: Call, permit: Permit, told: "Mapping[str, To
     except CallFailed as failure:
         permit.refused(failure, told.get(permit.endpoint))
         if failure.kind == Kind.OVERLOADED:
-            raise Stale(failure.message) from None
+            raise Stale(failure.message, refused=True) from None
         failure.endpoint = permit.endpoint
         raise
     except BaseException as error:

@@ -17,7 +17,6 @@ from callstream.agents.inference.fakes import a_call
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.receipt import FROM_RECEIPT
 from callstream.agents.inference.receipts_state import CALLS
-from callstream.agents.inference.retry import Sources
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.streams.fakes import MemoryCell
 from callstream.stub.process import RunningStub, running_stub
@@ -93,21 +92,21 @@ async def test_429_is_tried_again_in_each_style(stub: RunningStub, style: str) -
     async with stack(options(stub.url)) as model:
         reply = await model(ask("stub-fail: 429*2"))
 
-    assert (reply.usage.calls, reply.usage.repeated) == (3, 0)
-    assert (await stub.task("acme", "mug-1"))["paid"] == 1
+    # What was turned away was no call, no attempt and no failure.
+    assert (reply.usage.calls, reply.usage.repeated) == (1, 0)
+    assert "turned away 2 times" in reply.notes[-1]
+    seen = await stub.task("acme", "mug-1")
+    assert (seen["calls"], seen["paid"]) == (3, 1)
 
 
 async def test_the_wait_that_the_endpoint_asks_for_is_waited(stub: RunningStub) -> None:
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    await stub.control(retry_after_seconds=7)
-    async with stack(options(stub.url), sources=Sources(lambda: NOW, lambda: 0.0, sleep)) as model:
+    await stub.control(retry_after_seconds=2)
+    async with stack(options(stub.url)) as model:
         await model(ask("stub-fail: 429*1"))
 
-    assert slept == [7.0]
+    refused, answered = (await stub.calls())["calls"]
+    assert (refused["status"], answered["status"]) == (429, 200)
+    assert answered["at_unix"] - refused["at_unix"] >= 1.9
 
 
 async def test_503_is_tried_again_and_given_up_in_the_end(stub: RunningStub) -> None:

@@ -16,7 +16,7 @@ from callstream.agents.inference.admission.decide import Decision, Endpoint, Go,
 from callstream.agents.inference.admission.fairness import FairQueue, Waiting
 from callstream.agents.inference.admission.purse import Purse, Reserved
 from callstream.agents.inference.admission.ratelimit import Told
-from callstream.agents.inference.admission.tokens import Estimator
+from callstream.agents.inference.admission.tokens import Estimator, Reservation
 from callstream.agents.inference.admission.window import ConcurrencyWindow
 from callstream.agents.inference.call import Call, CallFailed, Reply
 from callstream.agents.inference.failures import Kind, failed
@@ -40,6 +40,10 @@ class Stale(Exception):
     It has to wait anew.
     """
 
+    def __init__(self, message: str, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
 
 @dataclass(eq=False, slots=True)
 class Desk:
@@ -62,6 +66,7 @@ class Desk:
 @dataclass(eq=False, slots=True)
 class _Seat:
     call: Call
+    estimate: Reservation
     amount: Amount
     since: float
     granted: "asyncio.Future[Permit]"
@@ -106,7 +111,8 @@ class Permit:
     started: float
     lane: str
     tenant: str
-    model_request: Json
+    request: Json
+    estimate: Reservation
     in_flight: int = 0
     sent: bool = False
     late: bool = False
@@ -189,7 +195,7 @@ class Gate:
         place = f"{call.id}#{self._numbers}"
         deadline = None if call.deadline is None else now + call.deadline - self._wall()
         granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        seat = self._seats[place] = _Seat(call, amount, now, granted)
+        seat = self._seats[place] = _Seat(call, estimate, amount, now, granted)
         self._queue.put(Waiting(place, call.tenant, str(call.priority), max(1, estimate.total), now, deadline))
         self.pump()
         try:
@@ -246,13 +252,14 @@ class Gate:
         """Settle what it took, and learn from it."""
         now, desk, usage = self._clock(), permit.desk, reply.usage
         desk.window.answered(now, now - permit.started)
-        desk.breaker.succeeded(now)
+        desk.breaker.succeeded(now, permit.started)
         desk.refusals = 0
         took = permit.amount
         if usage.tokens_in or usage.tokens_out:
             took = Amount(usage.tokens_in, usage.tokens_out)
-            reserved = self._estimator.reserve(desk.options.model, permit.model_request)
-            self._estimator.learn(desk.options.model, permit.model_request, reserved, usage.tokens_in, usage.tokens_out)
+            self._estimator.learn(
+                desk.options.model, permit.request, permit.estimate, usage.tokens_in, usage.tokens_out
+            )
         self._settle(permit, took)
 
     def on_failure(self, permit: Permit, failure: CallFailed, told: Told | None) -> None:
@@ -264,13 +271,13 @@ class Gate:
             return
         if failure.kind in NOT_HEALTH:
             desk.window.abandoned()
-            desk.breaker.succeeded(now)
+            desk.breaker.succeeded(now, permit.started)
         else:
             if failure.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT):
                 desk.window.overloaded(now, permit.in_flight)
             else:
                 desk.window.abandoned()
-            desk.breaker.failed(now)
+            desk.breaker.failed(now, permit.started)
             if failure.after_seconds:
                 desk.closed_until = max(desk.closed_until, now + failure.after_seconds)
         # It may have been paid for: what was reserved stays spent.
@@ -279,7 +286,7 @@ class Gate:
     def on_loss(self, permit: Permit, sent: bool) -> None:
         """Give back its place; what may have been sent stays spent."""
         permit.desk.window.abandoned()
-        permit.desk.breaker.abandoned(self._clock())
+        permit.desk.breaker.abandoned(self._clock(), permit.started)
         self._settle(permit, permit.amount if sent else Amount(0, 0), requests=sent)
 
     def waiting(self, most: int) -> dict[str, Json]:
@@ -353,11 +360,11 @@ class Gate:
         }
 
     def _decide(self, seat: _Seat, head: Waiting, now: float) -> Decision:
-        views = [self._view(desk, seat) for desk in self.desks if desk.options.name not in seat.call.avoid]
+        views = [self._view(desk, seat, now) for desk in self.desks if desk.options.name not in seat.call.avoid]
         return decide(seat.amount, head.deadline, views, seat.call.tried, now)
 
-    def _view(self, desk: Desk, seat: _Seat) -> Endpoint:
-        opens, unit = self._purse.opens(desk.accounts, seat.amount)
+    def _view(self, desk: Desk, seat: _Seat, now: float) -> Endpoint:
+        opens, unit = self._purse.opens(desk.accounts, seat.amount, now)
         return Endpoint(
             name=desk.options.name,
             weight=desk.options.weight,
@@ -367,7 +374,7 @@ class Gate:
             opens=opens,
             unit=unit,
             closed_until=desk.closed_until,
-            breaker_opens=desk.breaker.opens_at(self._clock()),
+            breaker_opens=desk.breaker.opens_at(now),
         )
 
     def _let_through(self, seat: _Seat, head: Waiting, decision: Go, now: float) -> None:
@@ -375,9 +382,18 @@ class Gate:
         desk.breaker.may(now)
         self._pace.count(now)
         desk.window.started(now)
-        reserved = self._purse.reserve(desk.accounts, seat.amount)
+        reserved = self._purse.reserve(desk.accounts, seat.amount, now)
         permit = Permit(
-            self, desk, seat.amount, reserved, now, head.lane, head.tenant, seat.call.request, desk.window.in_flight
+            self,
+            desk,
+            seat.amount,
+            reserved,
+            now,
+            head.lane,
+            head.tenant,
+            seat.call.request,
+            seat.estimate,
+            desk.window.in_flight,
         )
         written = self._purse.written(reserved)
         if written is None:
@@ -388,7 +404,7 @@ class Gate:
     def _refused(self, permit: Permit, failure: CallFailed, told: Told | None, now: float) -> None:
         """A 429. While others are answered it is about how many may run at once; else about what a minute may hold."""
         desk = permit.desk
-        desk.breaker.abandoned(now)
+        desk.breaker.abandoned(now, permit.started)
         used_up = told is not None and (told.requests_left == 0 or told.tokens_left == 0)
         if used_up:
             desk.window.abandoned()

@@ -22,7 +22,6 @@ class Gates(Mapping[str, Gate]):
     def __init__(self, options: InferenceOptions, clocks: tuple[Clock, Clock]) -> None:
         self._options = options
         self._clocks = clocks
-        self._estimator = Estimator()
         self._gates: dict[str, Gate] = {}
         self._desks: dict[str, Desk] = {}
         self._purse = self._new_purse(NoRows(), 1)
@@ -96,7 +95,7 @@ class Gates(Mapping[str, Gate]):
                         {str(lane): weight for lane, weight in options.lanes.items()},
                         lambda tenant: self._options.tenants.get(tenant, 1),
                     ),
-                    self._estimator,
+                    Estimator(max(one.max_answer_tokens for one in pool.endpoints)),
                     self._clocks,
                     options.window_margin_seconds - SEND_SPARE_SECONDS,
                 )

@@ -140,9 +140,8 @@ class Purse:
             del self._allowances[name]
         self._flush_later()
 
-    def opens(self, accounts: Iterable[str], amount: Amount) -> tuple[float, Unit | None]:
+    def opens(self, accounts: Iterable[str], amount: Amount, now: float) -> tuple[float, Unit | None]:
         """When a call of that size may go by all of these accounts, and the unit that it waits for."""
-        now = self._clock()
         latest: tuple[float, Unit | None] = (now, None)
         for name in accounts:
             allowance = self._allowances[name]
@@ -150,9 +149,8 @@ class Purse:
                 latest = found
         return latest
 
-    def reserve(self, accounts: Iterable[str], amount: Amount) -> Reserved:
+    def reserve(self, accounts: Iterable[str], amount: Amount, now: float) -> Reserved:
         """Take it, whatever `opens` says."""
-        now = self._clock()
         return Reserved({name: self._allowances[name].charge(amount, now) for name in accounts}, self._epoch)
 
     def written(self, reserved: Reserved) -> "asyncio.Future[None] | None":

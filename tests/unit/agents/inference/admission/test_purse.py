@@ -40,7 +40,7 @@ def tokens(count: int) -> Amount:
 
 
 async def spend(purse: Purse, count: int) -> None:
-    reserved = purse.reserve(["acme"], tokens(count))
+    reserved = purse.reserve(["acme"], tokens(count), 100.0)
     written = purse.written(reserved)
     assert written is not None
     await written
@@ -50,7 +50,7 @@ async def test_a_reservation_is_on_the_log_before_it_counts_as_written() -> None
     rows, clock = MemorySpending(owned=ALL), Clock()
     purse = a_purse(rows, clock)
     rows.hold()
-    written = purse.written(purse.reserve(["acme"], tokens(100)))
+    written = purse.written(purse.reserve(["acme"], tokens(100), clock.now))
     assert written is not None
     await asyncio.sleep(0.01)
     assert not written.done()
@@ -63,7 +63,7 @@ async def test_a_reservation_is_on_the_log_before_it_counts_as_written() -> None
 async def test_calls_that_are_admitted_together_are_written_together() -> None:
     rows, clock = MemorySpending(owned=ALL), Clock()
     purse = a_purse(rows, clock)
-    written = [purse.written(purse.reserve(["acme"], tokens(5))) for _ in range(20)]
+    written = [purse.written(purse.reserve(["acme"], tokens(5), clock.now)) for _ in range(20)]
     await asyncio.gather(*(one for one in written if one is not None))
     assert rows.writes <= 4
 
@@ -75,7 +75,7 @@ async def test_the_next_owner_begins_with_what_was_spent() -> None:
     clock.now += 30
     # when another replica has the partitions, on a machine whose clock is a second behind
     other = a_purse(MemorySpending(log, ALL), Clock(EPOCH + 30 - 1))
-    when, unit = other.opens(["acme"], tokens(1))
+    when, unit = other.opens(["acme"], tokens(1), 100.0)
     assert unit is Unit.TOKENS
     assert when >= 100.0 + 30
 
@@ -88,13 +88,13 @@ async def test_a_partition_that_came_back_is_read_anew() -> None:
     await spend(a_purse(others, clock), 1000)
     rows.rebalance(ALL)
     purse.refresh()
-    assert purse.opens(["acme"], tokens(1))[0] > clock.now
+    assert purse.opens(["acme"], tokens(1), clock.now)[0] > clock.now
 
 
 async def test_what_was_reserved_before_a_rebalance_is_held_no_more() -> None:
     rows, clock = MemorySpending(owned=ALL), Clock()
     purse = a_purse(rows, clock)
-    reserved = purse.reserve(["acme"], tokens(10))
+    reserved = purse.reserve(["acme"], tokens(10), clock.now)
     assert purse.holds(reserved)
     rows.rebalance(ALL)
     purse.refresh()
@@ -105,7 +105,7 @@ async def test_a_reservation_of_a_partition_that_has_gone_is_refused() -> None:
     rows, clock = MemorySpending(owned=ALL), Clock()
     purse = a_purse(rows, clock)
     rows.hold()
-    written = purse.written(purse.reserve(["acme"], tokens(10)))
+    written = purse.written(purse.reserve(["acme"], tokens(10), clock.now))
     assert written is not None
     await asyncio.sleep(0.01)
     rows.rebalance(frozenset())
@@ -125,28 +125,29 @@ async def test_a_log_that_takes_nothing_refuses_the_reservation() -> None:
 async def test_what_was_not_taken_is_free_and_the_row_follows() -> None:
     rows, clock = MemorySpending(owned=ALL), Clock()
     purse = a_purse(rows, clock)
-    reserved = purse.reserve(["acme"], tokens(1000))
+    reserved = purse.reserve(["acme"], tokens(1000), clock.now)
     written = purse.written(reserved)
     assert written is not None
     await written
     purse.settle(reserved, tokens(100))
-    assert purse.opens(["acme"], tokens(900))[0] == clock.now
+    assert purse.opens(["acme"], tokens(900), clock.now)[0] == clock.now
     await asyncio.sleep(0.35)
     other = a_purse(MemorySpending(rows.log, ALL), clock)
-    assert other.opens(["acme"], tokens(900))[0] == clock.now
-    assert other.opens(["acme"], tokens(901))[0] > clock.now
+    assert other.opens(["acme"], tokens(900), clock.now)[0] == clock.now
+    assert other.opens(["acme"], tokens(901), clock.now)[0] > clock.now
 
 
 async def test_without_a_limit_nothing_is_written() -> None:
     rows, clock = MemorySpending(owned=ALL), Clock()
     purse = a_purse(rows, clock)
-    reserved = purse.reserve(["@free"], tokens(10**9))
+    reserved = purse.reserve(["@free"], tokens(10**9), clock.now)
     assert purse.written(reserved) is None
     assert purse.holds(reserved)
-    assert purse.opens(["@free"], tokens(10**9)) == (clock.now, None)
+    assert purse.opens(["@free"], tokens(10**9), clock.now) == (clock.now, None)
 
 
 async def test_a_process_that_shares_in_nothing_may_spend_nothing() -> None:
-    purse = a_purse(NoRows(), Clock())
+    clock = Clock()
+    purse = a_purse(NoRows(), clock)
     assert not purse.shares
-    assert purse.opens(["acme"], tokens(1))[0] == float("inf")
+    assert purse.opens(["acme"], tokens(1), clock.now)[0] == float("inf")

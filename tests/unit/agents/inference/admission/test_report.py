@@ -24,8 +24,9 @@ def test_a_replica_that_is_silent_is_gone() -> None:
 
 def test_what_is_no_report_is_ignored() -> None:
     reports = Reports()
-    for nonsense in (None, [], {"pools": 1}):
-        reports.hear("a", nonsense, 0.0)
+    for number, nonsense in enumerate(["", 1, "pools"]):
+        reports.hear(f"a{number}", nonsense, 0.0)
+    reports.hear("a", {"pools": 1}, 0.0)
     reports.hear("b", {"pools": [], "calls": None}, 0.0)
     assert list(reports.alive(0.0)) == ["b"]
     assert reports.why("acme", "mug-1", 0.0) is None

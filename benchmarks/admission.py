@@ -1,0 +1,239 @@
+"""What admission reaches under limits: every case of the guide's page on limits, judged by the endpoint itself.
+
+    python -m benchmarks.admission overload
+    python -m benchmarks.admission tokens --replicas 3 --minutes 4 [--kill 20] [--pause 15]
+    python -m benchmarks.admission fairness | lanes | capacity
+
+Tasks go straight onto the intake topic. The stub model server is the witness: it enforces its limits over any sliding
+60 seconds and counts what it let in, refused and was paid for; nothing of the engine's own counting is used.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.chain import until_ended
+from benchmarks.harness import Shape, System, memory_mb, system, write_json
+from callstream.streams.event import Priority, Submission
+from callstream.streams.keys import partition_of
+from callstream.streams.submission import Order, new_event
+from callstream.streams.topics import INTAKE, topic_of
+from callstream.streams.wire import encode
+
+CHAIN = "examples/fast/chain.py:chain"
+PARTITIONS = 8
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some tasks of one tenant."""
+
+    tenant: str
+    count: int
+    words: int = 8
+    priority: Priority = Priority.NORMAL
+
+
+async def hand_in(bootstrap: str, jobs: Sequence[Job]) -> int:
+    """Put all tasks onto intake, those of all jobs mixed; gives how many."""
+    rng = random.Random(5)
+    order = [job for job in jobs for _ in range(job.count)]
+    rng.shuffle(order)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5) as producer:
+        for number, job in enumerate(order):
+            given = {
+                "product_id": f"p-{number}",
+                "title": f"Product number {number}",
+                "description": " ".join(["sturdy"] * job.words),
+            }
+            event = new_event(
+                Submission(chain="fast-copy", input=given),
+                Order(job.tenant, f"{job.tenant}-{number}", priority=job.priority),
+                time.time(),
+            )
+            record = encode(event, topic_of(INTAKE))
+            await producer.send(
+                record.topic,
+                record.value,
+                record.key,
+                headers=record.headers,
+                partition=partition_of(record.key, PARTITIONS),
+            )
+        await producer.flush()
+    return len(order)
+
+
+async def _admitted(running: System, count: int) -> None:
+    """Wait until the endpoint has let in so many calls."""
+    for _ in range(1_200):
+        if (await running.stub.report())["admitted"] >= count:
+            return
+        await asyncio.sleep(0.1)
+    raise SystemExit(f"fewer than {count} calls in two minutes")
+
+
+async def overload(arguments: argparse.Namespace) -> Figures:
+    """5,000 tasks for an endpoint that takes 32 calls of 200 ms at once and answers 429 beyond."""
+    async with system(CHAIN, Shape(), concurrency=32, median_ms=200, sigma=0.0, seed=7) as running:
+        began = time.time()
+        count = await hand_in(running.bootstrap, [Job("bench", arguments.tasks)])
+        await until_ended(running.bootstrap, count)
+        report = await running.stub.report()
+        seconds = await running.stub.seconds()
+    first = next(row["at_unix"] for row in seconds if row["admitted"])
+    last = max(row["at_unix"] for row in seconds if row["admitted"])
+    late = sum(row["refused"] for row in seconds if row["at_unix"] >= first + 5)
+    calls = sum(row["calls"] for row in seconds if row["at_unix"] >= first + 5)
+    span = last + 1 - first
+    return {
+        "tasks": count,
+        "answered": report["answered"],
+        "refused": report["refused"],
+        "refused_after_5_s_percent": round(100 * late / max(1, calls), 2),
+        "calls_a_second": round(report["admitted"] / span, 1),
+        "of_160_a_second_percent": round(100 * report["admitted"] / span / 160, 1),
+        "seconds_to_the_first_call": round(first - began, 1),
+        "paid_again": report["paid_again"],
+    }
+
+
+async def tokens(arguments: argparse.Namespace) -> Figures:
+    """Many minutes' worth of tokens at once, for replicas that share a limit of tokens a minute."""
+    limit = arguments.limit
+    shape = Shape(arguments.replicas, endpoint=f"concurrency = 128\nlimits = {{ tokens_per_minute = {limit} }}")
+    each = 130
+    count = int(limit * arguments.minutes * 1.5 / each)
+    async with system(CHAIN, shape, concurrency=1000, median_ms=200, sigma=0.3, seed=7) as running:
+        await hand_in(running.bootstrap, [Job("bench", count)])
+        faults = asyncio.create_task(_faults(running, arguments))
+        await asyncio.sleep(arguments.minutes * 60)
+        faults.cancel()
+        report = await running.stub.report()
+        seconds = await running.stub.seconds()
+    used = [row["tokens"] for row in seconds]
+    first = seconds[0]["at_unix"]
+    after = [row["tokens"] for row in seconds if first + 60 <= row["at_unix"] < first + arguments.minutes * 60 - 5]
+    span = arguments.minutes * 60 - 65
+    return {
+        "limit_a_minute": limit,
+        "replicas": arguments.replicas,
+        "most_in_any_60_s": report["window"]["most_tokens"],
+        "of_the_limit_percent": round(100 * report["window"]["most_tokens"] / limit, 1),
+        "used_after_the_first_minute_percent": round(100 * sum(after) / (limit * span / 60), 1),
+        "tokens": sum(used),
+        "refused": report["refused"],
+        "paid_again": report["paid_again"],
+    }
+
+
+async def _faults(running: System, arguments: argparse.Namespace) -> None:
+    """Kill one replica after another, which starts again; stop one for a while."""
+    rng = random.Random(3)
+    if arguments.pause:
+        await asyncio.sleep(arguments.pause)
+        victim = running.workers[-1]
+        os.kill(victim.pid, signal.SIGSTOP)
+        await asyncio.sleep(arguments.pause)
+        os.kill(victim.pid, signal.SIGCONT)
+    while arguments.kill:
+        await asyncio.sleep(arguments.kill)
+        victim = rng.choice(running.workers)
+        await victim.end(signal.SIGKILL)
+        await victim.start()
+
+
+async def fairness(arguments: argparse.Namespace) -> Figures:
+    """Three tenants with weights 1:1:2, one with ten times the tasks, one with prompts ten times as long."""
+    shape = Shape(inference="[inference.tenants]\nmany = 1\nlong = 1\nheavy = 2")
+    jobs = [
+        Job("many", arguments.tasks * 10),
+        Job("long", arguments.tasks, words=200),
+        Job("heavy", arguments.tasks * 4),
+    ]
+    async with system(CHAIN, shape, concurrency=16, median_ms=100, sigma=0.0, seed=7) as running:
+        await hand_in(running.bootstrap, jobs)
+        await asyncio.sleep(arguments.seconds)
+        report = await running.stub.report()
+    served = {name: counts["tokens"] for name, counts in report["tenants"].items()}
+    total = sum(served.values())
+    return {"tokens_served": served, "percent": {name: round(100 * count / total, 1) for name, count in served.items()}}
+
+
+async def capacity(arguments: argparse.Namespace) -> Figures:
+    """An endpoint whose capacity goes from 32 to 8 and back."""
+    async with system(CHAIN, Shape(), concurrency=32, median_ms=200, sigma=0.0, seed=7) as running:
+        await hand_in(running.bootstrap, [Job("bench", 160 * 20 + 40 * 20 + 160 * 30)])
+        await _admitted(running, 1)
+        for now in (32, 8, 32):
+            await running.stub.control(concurrency=now)
+            await asyncio.sleep(20)
+        report, seconds = await running.stub.report(), await running.stub.seconds()
+    first = seconds[0]["at_unix"]
+
+    def rate(begin: int, end: int) -> float:
+        return sum(row["admitted"] for row in seconds if first + begin <= row["at_unix"] < first + end) / (end - begin)
+
+    return {
+        "refused_percent": round(100 * report["refused"] / report["calls"], 2),
+        "at_32_percent": round(100 * rate(5, 20) / 160, 1),
+        "at_8_from_10_s_after_percent": round(100 * rate(30, 40) / 40, 1),
+        "at_32_again_from_10_s_after_percent": round(100 * rate(50, 60) / 160, 1),
+    }
+
+
+async def lanes(arguments: argparse.Namespace) -> Figures:
+    """High tasks that come during a backlog of low ones."""
+    async with system(CHAIN, Shape(), concurrency=16, median_ms=200, sigma=0.0, seed=7) as running:
+        await hand_in(running.bootstrap, [Job("low", arguments.tasks, priority=Priority.LOW)])
+        await _admitted(running, 100)
+        waits = []
+        for number in range(20):
+            began = time.monotonic()
+            await hand_in(running.bootstrap, [Job(f"high{number}", 1, priority=Priority.HIGH)])
+            while not (await running.stub.report())["tenants"].get(f"high{number}", {}).get("answered"):
+                if time.monotonic() - began > 60:
+                    break
+                await asyncio.sleep(0.02)
+            waits.append(time.monotonic() - began)
+        memory = max(memory_mb(worker.pid) for worker in running.workers)
+    return {"backlog": arguments.tasks, "high_seconds": [round(wait, 2) for wait in sorted(waits)], "rss_mb": memory}
+
+
+CASES: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, Figures]]] = {
+    "overload": overload,
+    "tokens": tokens,
+    "fairness": fairness,
+    "capacity": capacity,
+    "lanes": lanes,
+}
+
+
+def main(given: Iterable[str] | None = None) -> None:
+    """Run one case and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
+    parser.add_argument("--tasks", type=int, default=5_000)
+    parser.add_argument("--limit", type=int, default=60_000, help="tokens a minute")
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--minutes", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=40)
+    parser.add_argument("--kill", type=float, default=0, help="seconds between kills of a replica")
+    parser.add_argument("--pause", type=float, default=0, help="seconds for which a replica is stopped")
+    arguments = parser.parse_args(given)
+    figures = asyncio.run(CASES[arguments.case](arguments))
+    for name, value in figures.items():
+        print(f"{name:>36}  {value}")
+    write_json(f"admission-{arguments.case}", figures)
+
+
+if __name__ == "__main__":
+    main()
