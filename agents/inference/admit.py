@@ -7,7 +7,8 @@ its task hear of it.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from callstream.agents.inference.admission.gate import Gate, Permit, Stale
+from callstream.agents.inference.admission.gate import Gate
+from callstream.agents.inference.admission.permit import Permit, Stale
 from callstream.agents.inference.admission.ratelimit import Told
 from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Reply
 from callstream.agents.inference.failures import Kind, failed
@@ -46,21 +47,29 @@ def _noted(reply: Reply, refusals: int) -> Reply:
     return replace(reply, notes=(*reply.notes, f"turned away {times} with 429, which is no failure of the task"))
 
 
+def place(inner: Model) -> Model:
+    """The layer that takes the call's place at the endpoint, once its receipt is on the log."""
+
+    async def placed(call: Call) -> Reply:
+        if call.permit is not None:
+            await call.permit.place()
+        return await inner(call)
+
+    return placed
+
+
 async def _sent(inner: Model, call: Call, permit: Permit, told: "Mapping[str, Told | None]") -> Reply:
     try:
         reply = await inner(replace(call, endpoint=permit.endpoint, permit=permit))
-    except Stale:
-        permit.abandoned(sent=False)
-        raise
     except CallFailed as failure:
         permit.refused(failure, told.get(permit.endpoint))
         if failure.kind == Kind.OVERLOADED:
             raise Stale(failure.message, refused=True) from None
         failure.endpoint = permit.endpoint
         raise
-    except BaseException as error:
-        # A lost partition is noticed when the receipt is written, before anything is sent.
-        permit.abandoned(sent=permit.sent)
-        raise error
+    except BaseException:
+        # Stale, cancelled, or a partition that is lost: that is noticed when the receipt is written.
+        permit.abandoned()
+        raise
     permit.answered(reply)
     return reply

@@ -13,7 +13,12 @@ from callstream.streams.event import Json, Priority, Usage
 
 
 class Leave(Protocol):
-    """Leave to send a call, as long as it is good."""
+    """Leave to send a call, as long as it is good. `sent` is set once its last byte leaves."""
+
+    sent: bool
+
+    async def place(self) -> None:
+        """Take a place at the endpoint. Raises when the call must not be sent any more."""
 
     def require(self) -> None:
         """Raises when the call must not be sent any more. Asked when its last byte is about to leave."""

@@ -67,7 +67,7 @@ class Client:
             # The text of these errors quotes bytes of the answer.
             raise failed(Kind.BROKEN_REPLY, f"{call.endpoint}: broken HTTP answer ({type(error).__name__})") from None
         except aiohttp.ClientError as error:
-            if call.permit is not None:
+            if call.permit is not None and not call.permit.sent:
                 # What raised may be the last moment itself, below the connection.
                 call.permit.require()
             raise failed(Kind.UNREACHABLE, f"{call.endpoint}: {type(error).__name__}") from None
@@ -106,6 +106,7 @@ class Client:
 async def _at_the_last_moment(body: bytes, permit: Leave) -> AsyncIterator[bytes]:
     """The body, if the call may still be sent when its connection stands."""
     permit.require()
+    permit.sent = True
     yield body
 
 

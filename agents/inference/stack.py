@@ -11,8 +11,9 @@ From the outside in, and why each stands where it does:
    turned away with 429 waits here again: neither `retry` nor the task hears of it.
 6. `timeout` bounds one request, and so no wait.
 7. `announce` puts the started receipt on the log when nothing is left to wait for, so "started" means "may be paid".
-8. `trace` and `metrics` see each request as it was sent, without the waiting.
-9. `Client` sends it, if the leave that admission gave is still good.
+8. `place` takes the call's place at the endpoint, of which none lies idle while a receipt is written.
+9. `trace` and `metrics` see each request as it was sent, without the waiting.
+10. `Client` sends it, if the leave that admission gave is still good.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from prometheus_client import CollectorRegistry
 
 from callstream.agents.inference.admission.gates import Gates
 from callstream.agents.inference.admission.purse import SpendingRows
-from callstream.agents.inference.admit import admission
+from callstream.agents.inference.admit import admission, place
 from callstream.agents.inference.call import Call, Layer, Model, Reply
 from callstream.agents.inference.client import Client
 from callstream.agents.inference.fallback import fallback
@@ -109,6 +110,7 @@ def build_model(
         admission(gates, client.told),
         timeout(sources.clock),
         receipts.announce,
+        place,
         trace(spans),
         metrics(registry or CollectorRegistry()),
     )

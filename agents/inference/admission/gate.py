@@ -6,61 +6,28 @@ second. Whoever holds one gives it back with what came of the call.
 """
 
 import asyncio
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-from callstream.agents.inference.admission.allowance import Amount, Limit, Room, Unit
-from callstream.agents.inference.admission.breaker import Breaker
+from callstream.agents.inference.admission.allowance import Amount, Room
 from callstream.agents.inference.admission.decide import Decision, Endpoint, Go, Never, Reason, Wait, decide
+from callstream.agents.inference.admission.desk import Desk
 from callstream.agents.inference.admission.fairness import FairQueue, Waiting
-from callstream.agents.inference.admission.purse import Purse, Reserved
-from callstream.agents.inference.admission.ratelimit import Told
+from callstream.agents.inference.admission.permit import Permit, Stale
+from callstream.agents.inference.admission.purse import Purse
 from callstream.agents.inference.admission.tokens import Estimator, Reservation
-from callstream.agents.inference.admission.window import ConcurrencyWindow
-from callstream.agents.inference.call import Call, CallFailed, Reply
+from callstream.agents.inference.call import Call, Reply
 from callstream.agents.inference.failures import Kind, failed
-from callstream.agents.inference.options import EndpointOptions, LimitOptions
 from callstream.streams.event import Json
 from callstream.streams.ownership import LostOwnership
 
 LOOK_SECONDS = 0.5
 PACE_SECONDS = 2.0
+MOST_OVERRUN = 8
+"""A usage beyond so many times the reservation is nonsense; a tenant would wait for ever behind it."""
 SEND_SPARE_SECONDS = 0.5
 """Of the windows' margin, what is left for the network: the rest is how long a permit is good for."""
-REFUSALS_THAT_CLOSE = 3
-NOT_HEALTH = frozenset(
-    {Kind.REFUSED, Kind.REFUSED_BY_POLICY, Kind.CONTEXT_TOO_LONG, Kind.REPLY_TOO_LONG, Kind.DEADLINE, Kind.STOPPING}
-)
-
-
-class Stale(Exception):
-    """The call was not sent, or was turned away: its permit is too old, its share is gone, or the endpoint is full.
-
-    It has to wait anew.
-    """
-
-    def __init__(self, message: str, refused: bool = False) -> None:
-        super().__init__(message)
-        self.refused = refused
-
-
-@dataclass(eq=False, slots=True)
-class Desk:
-    """One endpoint of the pool, as this replica sees it."""
-
-    options: EndpointOptions
-    window: ConcurrencyWindow
-    breaker: Breaker
-    closed_until: float = 0.0
-    shrunk: float = -math.inf
-    refusals: int = 0
-
-    @property
-    def accounts(self) -> tuple[str, ...]:
-        """The names of its own limits and of its account's."""
-        own = own_account(self.options.name)
-        return (own,) if self.options.account is None else (own, self.options.account)
 
 
 @dataclass(eq=False, slots=True)
@@ -98,56 +65,6 @@ class Pace:
             latest = self._counted / passed
             self._a_second = latest if not self._a_second else self._a_second * 0.6 + latest * 0.4
             self._since, self._counted = now, 0
-
-
-@dataclass(eq=False, slots=True)
-class Permit:
-    """Leave to send one call to one endpoint."""
-
-    gate: "Gate"
-    desk: Desk
-    amount: Amount
-    reserved: Reserved
-    started: float
-    lane: str
-    tenant: str
-    request: Json
-    estimate: Reservation
-    in_flight: int = 0
-    sent: bool = False
-    late: bool = False
-    _given_back: bool = field(default=False)
-
-    @property
-    def endpoint(self) -> str:
-        """Where it may go."""
-        return self.desk.options.name
-
-    def require(self) -> None:
-        """Raises Stale if the call must not be sent any more. Asked when its last byte is about to leave."""
-        if self.late or not (self.sent or self.gate.is_good(self)):
-            self.late = True
-            raise Stale(f"{self.endpoint}: the call was not sent in time after it was admitted")
-        self.sent = True
-
-    def answered(self, reply: Reply) -> None:
-        """The call was answered."""
-        if self._back():
-            self.gate.on_answer(self, reply)
-
-    def refused(self, failure: CallFailed, told: Told | None) -> None:
-        """The call failed; `told` is what the endpoint said of its limits."""
-        if self._back():
-            self.gate.on_failure(self, failure, told)
-
-    def abandoned(self, sent: bool) -> None:
-        """Nothing is known of it. What was `sent` counts as spent."""
-        if self._back():
-            self.gate.on_loss(self, sent)
-
-    def _back(self) -> bool:
-        given, self._given_back = self._given_back, True
-        return not given
 
 
 class Gate:
@@ -202,7 +119,7 @@ class Gate:
             return await seat.granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
-                granted.result().abandoned(sent=False)
+                granted.result().abandoned()
             raise
         finally:
             self._seats.pop(place, None)
@@ -242,52 +159,6 @@ class Gate:
                 self._queue.take()
                 self._let_through(seat, head, decision, now)
         self._come_back(now)
-
-    def is_good(self, permit: Permit) -> bool:
-        """Whether what was reserved for it is still this replica's to spend, and young enough."""
-        self._purse.refresh()
-        return self._clock() - permit.started <= self._good_for and self._purse.holds(permit.reserved)
-
-    def on_answer(self, permit: Permit, reply: Reply) -> None:
-        """Settle what it took, and learn from it."""
-        now, desk, usage = self._clock(), permit.desk, reply.usage
-        desk.window.answered(now, now - permit.started)
-        desk.breaker.succeeded(now, permit.started)
-        desk.refusals = 0
-        took = permit.amount
-        if usage.tokens_in or usage.tokens_out:
-            took = Amount(usage.tokens_in, usage.tokens_out)
-            self._estimator.learn(
-                desk.options.model, permit.request, permit.estimate, usage.tokens_in, usage.tokens_out
-            )
-        self._settle(permit, took)
-
-    def on_failure(self, permit: Permit, failure: CallFailed, told: Told | None) -> None:
-        """Learn what it says of the endpoint."""
-        now, desk = self._clock(), permit.desk
-        if failure.kind == Kind.OVERLOADED:
-            self._refused(permit, failure, told, now)
-            self._settle(permit, Amount(0, 0))
-            return
-        if failure.kind in NOT_HEALTH:
-            desk.window.abandoned()
-            desk.breaker.succeeded(now, permit.started)
-        else:
-            if failure.kind in (Kind.UNAVAILABLE, Kind.TIMEOUT):
-                desk.window.overloaded(now, permit.in_flight)
-            else:
-                desk.window.abandoned()
-            desk.breaker.failed(now, permit.started)
-            if failure.after_seconds:
-                desk.closed_until = max(desk.closed_until, now + failure.after_seconds)
-        # It may have been paid for: what was reserved stays spent.
-        self._settle(permit, permit.amount)
-
-    def on_loss(self, permit: Permit, sent: bool) -> None:
-        """Give back its place; what may have been sent stays spent."""
-        permit.desk.window.abandoned()
-        permit.desk.breaker.abandoned(self._clock(), permit.started)
-        self._settle(permit, permit.amount if sent else Amount(0, 0), requests=sent)
 
     def waiting(self, most: int) -> dict[str, Json]:
         """Why each call waits, by tenant and task: the first `most` of them, in the order in which they came.
@@ -368,8 +239,8 @@ class Gate:
         return Endpoint(
             name=desk.options.name,
             weight=desk.options.weight,
-            in_flight=desk.window.in_flight,
-            places=desk.window.limit - desk.window.in_flight,
+            in_flight=desk.window.in_flight + desk.coming,
+            places=desk.places,
             context_tokens=desk.options.context_tokens,
             opens=opens,
             unit=unit,
@@ -379,50 +250,29 @@ class Gate:
 
     def _let_through(self, seat: _Seat, head: Waiting, decision: Go, now: float) -> None:
         desk = next(desk for desk in self.desks if desk.options.name == decision.endpoint)
-        desk.breaker.may(now)
         self._pace.count(now)
-        desk.window.started(now)
         reserved = self._purse.reserve(desk.accounts, seat.amount, now)
-        permit = Permit(
-            self,
-            desk,
-            seat.amount,
-            reserved,
-            now,
-            head.lane,
-            head.tenant,
-            seat.call.request,
-            seat.estimate,
-            desk.window.in_flight,
-        )
+        settle = partial(self._settle, seat, head)
+        permit = Permit(desk, desk.let_through(now), seat.amount, reserved, self._is_good, settle)
         written = self._purse.written(reserved)
         if written is None:
             seat.granted.set_result(permit)
         else:
             written.add_done_callback(lambda done: _grant(seat, permit, done))
 
-    def _refused(self, permit: Permit, failure: CallFailed, told: Told | None, now: float) -> None:
-        """A 429. While others are answered it is about how many may run at once; else about what a minute may hold."""
-        desk = permit.desk
-        desk.breaker.abandoned(now, permit.started)
-        used_up = told is not None and (told.requests_left == 0 or told.tokens_left == 0)
-        if used_up:
-            desk.window.abandoned()
-        else:
-            desk.window.overloaded(now, permit.in_flight)
-        if permit.started >= desk.shrunk:
-            desk.shrunk = now
-            desk.refusals += 1
-        alone = desk.window.in_flight == 0
-        if used_up or alone or desk.refusals >= REFUSALS_THAT_CLOSE:
-            after = failure.after_seconds or _reset(told) or LOOK_SECONDS
-            desk.closed_until = max(desk.closed_until, now + after)
+    def _is_good(self, permit: Permit) -> bool:
+        """Whether what was reserved for it is still this replica's to spend, and young enough."""
+        self._purse.refresh()
+        return self._clock() - permit.sending.admitted <= self._good_for and self._purse.holds(permit.reserved)
 
-    def _settle(self, permit: Permit, took: Amount, requests: bool = True) -> None:
-        self._purse.settle(permit.reserved, took, requests)
-        used = took.tokens_in + took.tokens_out
-        reserved = permit.amount.tokens_in + permit.amount.tokens_out
-        self._queue.settle(permit.tenant, permit.lane, max(1, reserved), used)
+    def _settle(self, seat: _Seat, head: Waiting, permit: Permit, took: Amount | None, reply: Reply | None) -> None:
+        """Correct what was reserved, learn from what it took, and let the next one through."""
+        self._purse.settle(permit.reserved, took or Amount(0, 0), took is not None)
+        if reply is not None and took is not None:
+            model = permit.desk.options.model
+            self._estimator.learn(model, seat.call.request, seat.estimate, took.tokens_in, took.tokens_out)
+        used = 0 if took is None else min(took.tokens_in + took.tokens_out, head.tokens * MOST_OVERRUN)
+        self._queue.settle(head.tenant, head.lane, head.tokens, used)
         self.pump()
 
     def _refuse(self, place: str, never: Never) -> None:
@@ -440,32 +290,10 @@ class Gate:
             self._timer = asyncio.get_running_loop().call_later(pause, self.pump)
 
 
-def own_account(endpoint: str) -> str:
-    """The name that an endpoint's own limits are kept under; no account can be called so."""
-    return f"@{endpoint}"
-
-
-def limits_of(options: LimitOptions) -> tuple[Limit, ...]:
-    """The limits that are set."""
-    known: Mapping[str, tuple[Unit, float]] = {
-        "requests_per_minute": (Unit.REQUESTS, 60.0),
-        "tokens_per_minute": (Unit.TOKENS, 60.0),
-        "tokens_in_per_minute": (Unit.TOKENS_IN, 60.0),
-        "tokens_out_per_minute": (Unit.TOKENS_OUT, 60.0),
-        "requests_per_day": (Unit.REQUESTS, 86_400.0),
-        "tokens_per_day": (Unit.TOKENS, 86_400.0),
-    }
-    return tuple(
-        Limit(unit, most, seconds)
-        for name, (unit, seconds) in known.items()
-        if (most := getattr(options, name)) is not None
-    )
-
-
 def _grant(seat: _Seat, permit: Permit, written: "asyncio.Future[None]") -> None:
     error = None if written.cancelled() else written.exception()
     if seat.granted.done() or written.cancelled() or error is not None:
-        permit.abandoned(sent=False)
+        permit.abandoned()
     if not seat.granted.done():
         if isinstance(error, LostOwnership):
             seat.granted.set_exception(Stale(str(error)))
@@ -475,13 +303,6 @@ def _grant(seat: _Seat, permit: Permit, written: "asyncio.Future[None]") -> None
             seat.granted.set_exception(failed(Kind.STOPPING, "the worker is being stopped"))
         else:
             seat.granted.set_result(permit)
-
-
-def _reset(told: Told | None) -> float | None:
-    if told is None:
-        return None
-    resets = [one for one in (told.requests_reset_seconds, told.tokens_reset_seconds) if one is not None]
-    return max(resets) if resets else None
 
 
 def _shown_room(account: str, room: Room) -> Json:

@@ -2,18 +2,37 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
-from callstream.agents.inference.admission.allowance import Limit
+from callstream.agents.inference.admission.allowance import DAY_SECONDS, MINUTE_SECONDS, Limit, Unit
 from callstream.agents.inference.admission.breaker import Breaker
+from callstream.agents.inference.admission.desk import Desk, own_account
 from callstream.agents.inference.admission.fairness import FairQueue
-from callstream.agents.inference.admission.gate import SEND_SPARE_SECONDS, Desk, Gate, limits_of, own_account
+from callstream.agents.inference.admission.gate import SEND_SPARE_SECONDS, Gate
 from callstream.agents.inference.admission.purse import NoRows, Purse, SpendingRows
 from callstream.agents.inference.admission.report import MOST_CALLS
 from callstream.agents.inference.admission.tokens import Estimator
 from callstream.agents.inference.admission.window import ConcurrencyWindow
-from callstream.agents.inference.options import EndpointOptions, InferenceOptions, PoolOptions
+from callstream.agents.inference.options import EndpointOptions, InferenceOptions, LimitOptions, PoolOptions
 from callstream.streams.event import Json
 
 Clock = Callable[[], float]
+
+LIMITS = {
+    "requests_per_minute": (Unit.REQUESTS, MINUTE_SECONDS),
+    "tokens_per_minute": (Unit.TOKENS, MINUTE_SECONDS),
+    "tokens_in_per_minute": (Unit.TOKENS_IN, MINUTE_SECONDS),
+    "tokens_out_per_minute": (Unit.TOKENS_OUT, MINUTE_SECONDS),
+    "requests_per_day": (Unit.REQUESTS, DAY_SECONDS),
+    "tokens_per_day": (Unit.TOKENS, DAY_SECONDS),
+}
+
+
+def limits_of(options: LimitOptions) -> tuple[Limit, ...]:
+    """The limits that are set."""
+    return tuple(
+        Limit(unit, most, seconds)
+        for name, (unit, seconds) in LIMITS.items()
+        if (most := getattr(options, name)) is not None
+    )
 
 
 class Gates(Mapping[str, Gate]):
@@ -110,7 +129,10 @@ class Gates(Mapping[str, Gate]):
         kept = self._desks.get(one.name)
         if kept is None:
             return Desk(
-                one, ConcurrencyWindow(one.least_concurrency, one.concurrency, one.start_concurrency), Breaker()
+                one,
+                ConcurrencyWindow(one.least_concurrency, one.concurrency, one.start_concurrency),
+                Breaker(),
+                self._clocks[0],
             )
         kept.options = one
         kept.window.set_bounds(one.least_concurrency, one.concurrency)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from callstream.agents.inference.admission.fakes import MemorySpending
-from callstream.agents.inference.admission.gate import Gate, Permit, Stale
+from callstream.agents.inference.admission.gate import Gate
 from callstream.agents.inference.admission.gates import Gates
+from callstream.agents.inference.admission.permit import Permit, Stale
 from callstream.agents.inference.admission.ratelimit import Told
 from callstream.agents.inference.call import Call, CallFailed, Reply
 from callstream.agents.inference.failures import Kind, failed
@@ -52,7 +53,12 @@ class Bench:
         self.gate: Gate = self.gates["copywriter"]
 
     def ask(self, number: int, out: int = 100, **changes: Any) -> "asyncio.Task[Permit]":
-        return asyncio.create_task(self.gate.admit(call(number, out, **changes)))
+        return asyncio.create_task(self.go(number, out, **changes))
+
+    async def go(self, number: int, out: int = 100, **changes: Any) -> Permit:
+        permit = await self.gate.admit(call(number, out, **changes))
+        await permit.place()
+        return permit
 
     def later(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -119,7 +125,7 @@ async def test_a_log_that_takes_nothing_is_told_to_the_caller_and_the_place_is_f
     bench = Bench(options(LIMITED))
     bench.rows.refuse()
     with pytest.raises(LogUnavailable):
-        await bench.gate.admit(call(1))
+        await bench.go(1)
     assert bench.gate.desks[0].window.in_flight == 0
 
 
@@ -184,18 +190,18 @@ async def test_a_permit_that_nobody_takes_is_given_back() -> None:
 
 async def test_a_permit_is_good_for_a_second() -> None:
     bench = Bench(options(LIMITED))
-    permit = await bench.gate.admit(call(1))
+    permit = await bench.go(1)
     bench.clock.now += 1.1
     with pytest.raises(Stale):
         permit.require()
-    permit.abandoned(sent=False)
+    permit.abandoned()
     (room,) = bench.gate.snapshot()["endpoints"][0]["limits"]
     assert room["spent"] == 0
 
 
 async def test_a_permit_is_worth_nothing_after_a_rebalance() -> None:
     bench = Bench(options(LIMITED))
-    permit = await bench.gate.admit(call(1))
+    permit = await bench.go(1)
     bench.rows.rebalance(ALL)
     with pytest.raises(Stale):
         permit.require()
@@ -203,9 +209,9 @@ async def test_a_permit_is_worth_nothing_after_a_rebalance() -> None:
 
 async def test_what_was_sent_and_lost_stays_spent() -> None:
     bench = Bench(options(LIMITED))
-    permit = await bench.gate.admit(call(1, out=500))
-    permit.require()
-    permit.abandoned(sent=permit.sent)
+    permit = await bench.go(1, out=500)
+    permit.sent = True
+    permit.abandoned()
     (room,) = bench.gate.snapshot()["endpoints"][0]["limits"]
     assert room["spent"] >= 500
 
@@ -244,7 +250,7 @@ def overloaded(after: float | None = None) -> CallFailed:
 
 async def test_an_endpoint_that_says_its_limit_is_used_up_is_left_alone_until_it_is_not() -> None:
     bench = Bench(options(ONE))
-    permits = [await bench.gate.admit(call(number)) for number in range(2)]
+    permits = [await bench.go(number) for number in range(2)]
     permits[0].refused(overloaded(), Told(tokens_left=0, tokens_reset_seconds=7.0))
     waiting = bench.ask(3)
     await settled(waiting)
@@ -255,7 +261,7 @@ async def test_an_endpoint_that_says_its_limit_is_used_up_is_left_alone_until_it
 
 async def test_retry_after_of_the_only_call_closes_the_endpoint() -> None:
     bench = Bench(options(ONE))
-    permit = await bench.gate.admit(call(1))
+    permit = await bench.go(1)
     permit.refused(overloaded(30.0), None)
     waiting = bench.ask(2)
     bench.later(29)
@@ -266,7 +272,7 @@ async def test_retry_after_of_the_only_call_closes_the_endpoint() -> None:
 
 async def test_a_refusal_while_others_are_answered_is_about_how_many() -> None:
     bench = Bench(options({"name": "a", "concurrency": 8, "start_concurrency": 8}))
-    permits = [await bench.gate.admit(call(number)) for number in range(8)]
+    permits = [await bench.go(number) for number in range(8)]
     permits[7].refused(overloaded(30.0), None)
     assert bench.gate.snapshot()["endpoints"][0]["closed_seconds"] == 0
     assert bench.gate.desks[0].window.limit < 8
@@ -274,12 +280,12 @@ async def test_a_refusal_while_others_are_answered_is_about_how_many() -> None:
 
 async def test_a_broken_endpoint_is_left_for_another_and_tried_again() -> None:
     bench = Bench(options({"name": "a"}, {"name": "b", "weight": 0}))
-    while (permit := await bench.gate.admit(call(1))).endpoint == "a":
+    while (permit := await bench.go(1)).endpoint == "a":
         permit.refused(failed(Kind.UNREACHABLE, "no connection"), None)
     assert permit.endpoint == "b"
     assert bench.gate.snapshot()["endpoints"][0]["breaker"] == "open"
     bench.later(3600)
-    assert (await bench.gate.admit(call(2))).endpoint == "a"
+    assert (await bench.go(2)).endpoint == "a"
 
 
 async def test_other_settings_hold_for_those_who_wait() -> None:
