@@ -36,7 +36,7 @@ CANCELLED_SECONDS = 5.0
 """How long a drain waits for what it has cancelled."""
 
 
-TAKEN_IN_A_ROW = 32
+TAKEN_IN_A_ROW = 4
 """After so many the others of the process get a turn: what is queued is handed over without a pause."""
 
 
