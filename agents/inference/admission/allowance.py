@@ -77,21 +77,27 @@ Slice = tuple[float, int]
 
 
 class Window:
-    """What was spent of one quota within the last `span` seconds."""
+    """What was spent of one quota within the last `span` seconds.
 
-    __slots__ = ("_grain", "_slices", "_span", "_total")
+    What another owner spent is dated by that one's clock: it counts for `longer` seconds more. It is handed on to the
+    next owner as it came, so that the time does not grow each time a partition moves.
+    """
 
-    def __init__(self, span: float, grain: float) -> None:
+    __slots__ = ("_grain", "_inherited", "_longer", "_slices", "_span", "_total")
+
+    def __init__(self, span: float, grain: float, longer: float = 0.0) -> None:
         self._span = span
         self._grain = grain
+        self._longer = longer
         self._slices: dict[float, int] = {}
+        self._inherited: dict[float, int] = {}
         self._total = 0
 
     def spent(self, now: float) -> int:
         """The sum at `now`."""
-        gone = now - self._span
-        while self._slices and (end := next(iter(self._slices))) <= gone:
-            self._total -= self._slices.pop(end)
+        for slices, span in ((self._slices, self._span), (self._inherited, self._span + self._longer)):
+            while slices and (end := next(iter(slices))) <= now - span:
+                self._total -= slices.pop(end)
         return self._total
 
     def add(self, now: float, amount: int) -> float:
@@ -99,8 +105,7 @@ class Window:
         end = (math.floor(now / self._grain) + 1) * self._grain
         if self._slices and (latest := next(reversed(self._slices))) > end:
             end = latest
-        self._slices[end] = self._slices.get(end, 0) + amount
-        self._total += amount
+        self.put(end, amount)
         return end
 
     def put(self, end: float, amount: int) -> None:
@@ -114,19 +119,17 @@ class Window:
             self._slices[end] += change
             self._total += change
 
-    def frees(self, now: float, amount: int) -> float | None:
-        """When at least so much will have left the window; None if it does not hold so much."""
+    def leaving(self, now: float) -> list[Slice]:
+        """When what it holds will leave it, the first first."""
         self.spent(now)
-        for end, spent in self._slices.items():
-            amount -= spent
-            if amount <= 0:
-                return end + self._span
-        return None
+        own = [(end + self._span, spent) for end, spent in self._slices.items()]
+        return sorted(own + [(end + self._span + self._longer, spent) for end, spent in self._inherited.items()])
 
     def slices(self, now: float) -> list[Slice]:
-        """What it holds, oldest first."""
+        """What it holds, as its next owner has to know it: oldest first."""
         self.spent(now)
-        return [(end, spent) for end, spent in self._slices.items() if spent]
+        found = [(end, spent) for slices in (self._inherited, self._slices) for end, spent in slices.items() if spent]
+        return sorted(found)
 
     def restore(self, slices: Iterable[Slice], now: float) -> None:
         """Begin with what another owner spent. Nothing can have been spent later than in this slice."""
@@ -135,7 +138,11 @@ class Window:
         for end, spent in sorted(slices):
             end = min(end, latest)
             found[end] = found.get(end, 0) + max(0, spent)
-        self._slices, self._total = found, sum(found.values())
+        self._slices, self._inherited, self._total = {}, found, sum(found.values())
+
+
+Windows = dict[str, Window]
+"""Of one partition, by the name of the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +187,7 @@ class Allowance:
     limits: tuple[Limit, ...]
     partitions: int
     margin: float
-    _windows: dict[int, dict[str, Window]] = field(default_factory=dict)
+    _windows: dict[int, Windows] = field(default_factory=dict)
 
     @property
     def owned(self) -> set[int]:
@@ -194,10 +201,13 @@ class Allowance:
             if name in windows:
                 windows[name].restore(slices, now)
 
-    def disown(self, partitions: Iterable[int]) -> None:
-        """These go to others: what was spent of them is theirs to count."""
-        for partition in partitions:
-            self._windows.pop(partition, None)
+    def disown(self, partitions: Iterable[int]) -> dict[int, Windows]:
+        """These go to others, for whom to count what is spent of them; gives what was known of each."""
+        return {partition: self._windows.pop(partition) for partition in partitions if partition in self._windows}
+
+    def take_back(self, partition: int, windows: Windows) -> None:
+        """Own a partition again of which nobody has spent meanwhile."""
+        self._windows[partition] = {limit.name: windows.get(limit.name) or self._new(limit) for limit in self.limits}
 
     def set_limits(self, limits: tuple[Limit, ...], now: float) -> None:
         """Other limits from now on: what was spent stays spent, of a new limit nothing was. Every row has changed.
@@ -263,7 +273,7 @@ class Allowance:
         return [Room(limit, self._share(limit), self._spent(limit, now)) for limit in self.limits]
 
     def _new(self, limit: Limit) -> Window:
-        return Window(limit.seconds + self.margin, limit.seconds / SLICES)
+        return Window(limit.seconds + self.margin, limit.seconds / SLICES, self.margin)
 
     def _share(self, limit: Limit) -> int:
         return sum(limit.quota(partition, self.partitions) for partition in self._windows)
@@ -282,24 +292,23 @@ class Allowance:
             if not self._spent(limit, now):
                 return now
             return max(
-                window.frees(now, window.spent(now)) or now
-                for window in (windows[limit.name] for windows in self._windows.values())
+                (when for windows in self._windows.values() for when, _ in windows[limit.name].leaving(now)),
+                default=now,
             )
         return self._frees(limit, amount, now)
 
     def _frees(self, limit: Limit, amount: int, now: float) -> float:
         """When slices that end will have made that much room, quota by quota."""
-        ends = sorted(
-            (end, partition, spent)
+        leaving = sorted(
+            (when, partition, spent)
             for partition, windows in self._windows.items()
-            for end, spent in windows[limit.name].slices(now)
+            for when, spent in windows[limit.name].leaving(now)
         )
         rooms = {partition: self._room(limit, partition, now) for partition in self._windows}
-        span = limit.seconds + self.margin
-        for end, partition, spent in ends:
+        for when, partition, spent in leaving:
             rooms[partition] += spent
             if sum(max(0, room) for room in rooms.values()) >= amount:
-                return end + span
+                return when
         return now
 
     def _take(self, limit: Limit, amount: int, now: float) -> list[Part]:

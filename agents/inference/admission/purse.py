@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from callstream.agents.inference.admission.allowance import Allowance, Amount, Charge, Limit, Room, Slice, Unit
+from callstream.agents.inference.admission.allowance import Allowance, Amount, Charge, Limit, Room, Slice, Unit, Windows
 from callstream.streams import strict_json
 from callstream.streams.ownership import LostOwnership
 
@@ -88,6 +88,8 @@ class Purse:
         self._allowances = {name: self._new(limits) for name, limits in accounts.items()}
         self._owned: frozenset[int] = frozenset()
         self._epoch = -1
+        self._parted: dict[tuple[str, int], Windows] = {}
+        self._written: dict[tuple[str, int], bytes] = {}
         self._batch = _Batch()
         self._flusher: asyncio.Task[None] | None = None
 
@@ -112,8 +114,8 @@ class Purse:
         """
         owned, epoch = self._rows.owned(), self._rows.epoch
         if epoch != self._epoch:
-            for allowance in self._allowances.values():
-                allowance.disown(self._owned)
+            for name, allowance in self._allowances.items():
+                self._parted |= {(name, partition): kept for partition, kept in allowance.disown(self._owned).items()}
             self._owned, self._epoch = frozenset(), epoch
         if owned == self._owned:
             return
@@ -193,11 +195,14 @@ class Purse:
 
     def _own(self, name: str, allowance: Allowance, partition: int) -> None:
         raw = self._rows.read(partition, name.encode())
+        kept = self._parted.pop((name, partition), None)
+        if kept is not None and raw is not None and raw == self._written.get((name, partition)):
+            # Nobody has spent of it since: what this replica knows is exact, and dated by no other clock.
+            allowance.take_back(partition, kept)
+            return
         now, ahead = self._clock(), self._wall() - self._clock()
         stored: dict[str, list[Slice]] = strict_json.unpack(raw) if raw is not None else {}
-        rows = {
-            limit: [(end - ahead + self._margin, spent) for end, spent in slices] for limit, slices in stored.items()
-        }
+        rows = {limit: [(end - ahead, spent) for end, spent in slices] for limit, slices in stored.items()}
         allowance.own(partition, rows, now)
 
     def _row(self, name: str, partition: int) -> bytes | None:
@@ -238,3 +243,4 @@ class Purse:
         if row is None:
             raise LostOwnership(f"partition {partition} has gone, with its part of the limits of {name!r}")
         await self._rows.write(partition, name.encode(), row)
+        self._written[name, partition] = row

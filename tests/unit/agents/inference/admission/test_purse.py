@@ -151,3 +151,28 @@ async def test_a_process_that_shares_in_nothing_may_spend_nothing() -> None:
     purse = a_purse(NoRows(), clock)
     assert not purse.shares
     assert purse.opens(["acme"], tokens(1), clock.now)[0] == float("inf")
+
+
+async def test_a_share_that_came_back_unspent_is_known_exactly() -> None:
+    rows, clock = MemorySpending(owned=ALL), Clock()
+    purse = a_purse(rows, clock)
+    await spend(purse, 1000)
+    before = purse.opens(["acme"], tokens(1), clock.now)
+    # when partitions go and come, three times, and nobody else has spent of them
+    for _ in range(3):
+        rows.rebalance(ALL)
+        purse.refresh()
+    assert purse.opens(["acme"], tokens(1), clock.now) == before
+
+
+async def test_what_was_spent_does_not_age_more_slowly_with_each_owner() -> None:
+    log: dict[tuple[int, bytes], bytes] = {}
+    clock = Clock()
+    await spend(a_purse(MemorySpending(log, ALL), clock), 1000)
+    when = 0.0
+    for _ in range(5):
+        owner = a_purse(MemorySpending(log, ALL), clock)
+        when, _ = owner.opens(["acme"], tokens(1), clock.now)
+        owner.settle(owner.reserve(["acme"], tokens(1), clock.now), tokens(0))
+        await asyncio.sleep(0.3)
+    assert when <= 100.0 + 60 + 2 * MARGIN + 0.5
