@@ -7,7 +7,7 @@ delivery is taken only when there is room, so that what cannot run stays in Kafk
 import asyncio
 import logging
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -55,7 +55,8 @@ class Actor:
     """Runs one role over any number of streams of deliveries (one for each topic that the service reads).
 
     `observed` are the topics among them that another service answers for: what is unreadable or misplaced there is
-    left to that one, so that it is buried or sent on once.
+    left to that one, so that it is buried or sent on once. `most_of_a_topic` bounds what runs of one topic, where
+    several are read and a backlog of one must leave room for the others.
     """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains, concurrency: int, max_unfinished: int) -> None:
@@ -73,7 +74,9 @@ class Actor:
         self._closed = False
         self._handing_over = False
         self._revocations = 0
+        self._running_of: Counter[str] = Counter()
         self.observed: frozenset[str] = frozenset()
+        self.most_of_a_topic = concurrency
         self.taken = 0
         self.finished = 0
         self.progress = 0
@@ -96,11 +99,12 @@ class Actor:
             self.taken += 1
             work = self._observe(delivery, ticket) or asyncio.create_task(self._handle(delivery, ticket))
             self._running[work] = ticket
+            self._running_of[delivery.topic] += 1
             # A task that is cancelled before its first step never runs a line of its own, so it can't free its room.
             work.add_done_callback(self._ended)
             if self.taken % TAKEN_IN_A_ROW == 0:
                 await asyncio.sleep(0)
-            while not self._has_room():
+            while not self._has_room(delivery.topic):
                 await self._wait_for_change()
 
     async def hand_over(self, seconds: float) -> bool:
@@ -150,8 +154,9 @@ class Actor:
         self._freed.clear()
         await self._freed.wait()
 
-    def _has_room(self) -> bool:
-        return len(self._running) < self._concurrency and len(self._ledger) < self._max_unfinished
+    def _has_room(self, topic: str) -> bool:
+        free = len(self._running) < self._concurrency and self._running_of[topic] < self.most_of_a_topic
+        return free and len(self._ledger) < self._max_unfinished
 
     async def _handle(self, delivery: Delivery, ticket: Ticket[Delivery]) -> None:
         try:
@@ -202,7 +207,9 @@ class Actor:
         self.finished += 1
 
     def _ended(self, work: "asyncio.Future[None]") -> None:
-        self._running.pop(work, None)
+        ticket = self._running.pop(work, None)
+        if ticket is not None:
+            self._running_of[ticket.token.topic] -= 1
         self._freed.set()
 
     async def _process(self, delivery: Delivery) -> None:

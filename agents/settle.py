@@ -24,7 +24,7 @@ from callstream.streams.event import (
     Submission,
 )
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
-from callstream.streams.topics import topic_of
+from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
 LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
@@ -89,7 +89,7 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     following = chain.step(done.sequence)
     if following is None:
         return [_terminal(done, End.FINISHED, chains, None)]
-    return [encode(done, topic_of(following.service))]
+    return [encode(done, topic_of(lane_of(following.service, done.priority)))]
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:

@@ -196,7 +196,8 @@ async def lanes(arguments: argparse.Namespace) -> Figures:
     """High tasks that come during a backlog of low ones."""
     async with system(CHAIN, Shape(), concurrency=16, median_ms=200, sigma=0.0, seed=7) as running:
         await hand_in(running.bootstrap, [Job("low", arguments.tasks, priority=Priority.LOW)])
-        await _admitted(running, 100)
+        # The lanes are those of the pool: what is before it works off its topics in their order.
+        await until_ended(running.bootstrap, arguments.tasks, "infer.low")
         waits = []
         for number in range(20):
             began = time.monotonic()

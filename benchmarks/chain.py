@@ -69,11 +69,11 @@ async def send(bootstrap: str, first: int, count: int, rate: float) -> None:
         await producer.stop()
 
 
-async def until_ended(bootstrap: str, count: int) -> None:
-    """Wait until that many tasks have ended; give up when none ends for `STALL_SECONDS`."""
+async def until_ended(bootstrap: str, count: int, topic: str = FINISHED) -> None:
+    """Wait until so many tasks have ended, or come to a topic; give up when none does for `STALL_SECONDS`."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
-    partitions = [TopicPartition(topic_of(FINISHED), n) for n in range(PARTITIONS)]
+    partitions = [TopicPartition(topic_of(topic), n) for n in range(PARTITIONS)]
     seen, since = -1, time.monotonic()
     try:
         while (now := sum((await consumer.end_offsets(partitions)).values())) < count:

@@ -38,7 +38,7 @@ from callstream.streams.chain import Chains
 from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.keys import partition_of
-from callstream.streams.topics import topic_of
+from callstream.streams.topics import lanes_of, topic_of
 from callstream.streams.tracing import Tracing
 from callstream.streams.wire import LogUnavailable
 from callstream.tables.durable import DurableTable, Readable, store_options
@@ -168,7 +168,7 @@ class Node:
 
         app.opening.append(opening)
         app.closing.append(role.close)
-        self._host(app, role, table, service)
+        self._host(app, role, table, *lanes_of(service))
         if service == topics.INFER:
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress
@@ -185,7 +185,8 @@ class Node:
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
         port.journal, port.shown = journal, self._tables
         app.revoked.append(journal.forget)
-        read = (topics.INTAKE, *self.chains.services(), topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
+        services = [lane for service in self.chains.services() for lane in lanes_of(service)]
+        read = (topics.INTAKE, *services, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
         self._host(app, Recorder(journal), rows, *read)
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}

@@ -30,6 +30,7 @@ from callstream.streams.topics import (
     TopicPlan,
     changelog_of,
     group_of,
+    lanes_of,
     topic_of,
 )
 from callstream.streams.wire import MAX_RECORD_BYTES
@@ -54,7 +55,8 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
 
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
-    names = dict.fromkeys((INTAKE, *chains.services(), REVIEW, VERDICTS, FINISHED, NOTIFIED))
+    services = [lane for service in chains.services() for lane in lanes_of(service)]
+    names = dict.fromkeys((INTAKE, *services, REVIEW, VERDICTS, FINISHED, NOTIFIED))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))

@@ -32,6 +32,27 @@ def topic_of(service: str) -> str:
     return f"{PREFIX}.{service}"
 
 
+def lanes_of(service: str) -> tuple[str, ...]:
+    """The names of a service's topics: one for each priority where calls of models wait, else its own.
+
+    A topic is read in its order, so what is urgent would wait behind whatever came before it.
+
+    >>> lanes_of("infer"), lanes_of("deliver")
+    (('infer', 'infer.high', 'infer.low'), ('deliver',))
+    """
+    return (service, f"{service}.high", f"{service}.low") if service == INFER else (service,)
+
+
+def lane_of(service: str, priority: str) -> str:
+    """The name of the topic that a service takes an event of that priority from.
+
+    >>> lane_of("infer", "low"), lane_of("infer", "normal"), lane_of("deliver", "low")
+    ('infer.low', 'infer', 'deliver')
+    """
+    lane = f"{service}.{priority}"
+    return lane if lane in lanes_of(service) else service
+
+
 def group_of(service: str) -> str:
     """The app id of a service, and so its consumer group and the prefix of its changelogs."""
     return f"{PREFIX}-{service}"

@@ -185,6 +185,24 @@ async def test_what_is_done_but_not_acknowledged_counts_too() -> None:
     assert role.began == list("abcdef")
 
 
+async def test_a_backlog_of_one_topic_leaves_room_for_another() -> None:
+    gates, ports = Gates(), FakePorts()
+    role = Script(gates)
+    actor = an_actor(role, ports, concurrency=4)
+    actor.most_of_a_topic = 2
+    runs = [asyncio.create_task(actor.run(stream(deliver(events("a", "b", "c", "d"), "prepare"))))]
+    await settled()
+    assert role.began == ["a", "b"]
+    runs.append(asyncio.create_task(actor.run(stream(deliver(events("e"), "prepare.high")))))
+    await settled()
+    assert role.began == ["a", "b", "e"]
+    for task in "abcde":
+        gates[task].set()
+    await asyncio.gather(*runs)
+    await settled()
+    assert sorted(role.began) == list("abcde")
+
+
 async def test_several_streams_share_the_room() -> None:
     gates, ports = Gates(), FakePorts()
     role = Script(gates)

@@ -31,7 +31,7 @@ def read(record: Record) -> tuple[str, Event]:
 def test_forward_takes_the_task_to_the_next_step() -> None:
     event = an_event(attempt=3, priority="high", deadline=99.0, type="com.example")
     [(topic, following)] = sent(event, Forward({"colour": "blue"}, Usage(model="m", calls=1), ("note",)))
-    assert topic == "infer"
+    assert topic == "infer.high"
     assert (following.sequence, following.attempt, following.type) == (2, 1, TASK)
     assert (following.priority, following.deadline, following.time) == ("high", 99.0, 10.0)
     assert following.body.outputs == {"facts": {"colour": "blue"}}
@@ -39,6 +39,12 @@ def test_forward_takes_the_task_to_the_next_step() -> None:
     assert (hop.step, hop.service, hop.started, hop.ended, hop.attempts) == ("facts", "prepare", 11.0, 12.5, 2)
     assert hop.usage == Usage(model="m", calls=1)
     assert hop.notes == ("attempt 1: timeout: slow", "note")
+
+
+@pytest.mark.parametrize(("priority", "topic"), [("high", "infer.high"), ("normal", "infer"), ("low", "infer.low")])
+def test_calls_of_models_wait_in_the_lane_of_their_priority(priority: str, topic: str) -> None:
+    [(sent_to, _)] = sent(an_event(priority=priority), Forward())
+    assert sent_to == topic
 
 
 def test_forward_from_the_last_step_ends_the_task_with_the_outputs_of_all() -> None:
