@@ -295,11 +295,20 @@ class System:
     async def _reads(self) -> list[tuple[str, list[Any]]]:
         """What each service reads, from what the broker has."""
         if not hasattr(self, "_known"):
-            taken = ("callstream.dead", "callstream.notified", "callstream.finished", "callstream.verdicts")
+            taken = (
+                "callstream.dead",
+                "callstream.notified",
+                "callstream.finished",
+                "callstream.verdicts",
+                "callstream.pools",
+            )
             all_topics = [name for name in await self.admin.list_topics() if name.startswith("callstream.")]
             steps = [name for name in all_topics if name not in taken]
             places = {name: await partitions_of(self.bootstrap, name) for name in all_topics}
-            reads = {name.removeprefix("callstream."): [name] for name in steps}
+            reads: dict[str, list[str]] = {}
+            for name in steps:
+                # A service's lanes are its topics: `infer`, `infer.high`, `infer.low`.
+                reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
             reads["notify"] = ["callstream.finished"]
             reads["gateway"] = [*steps, "callstream.finished", "callstream.notified"]
