@@ -223,7 +223,7 @@ CASES: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, Figures]]] =
 def main(given: Iterable[str] | None = None) -> None:
     """Run one case and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=CASES)
+    parser.add_argument("case", choices=CASES, nargs="?", default="overload")
     parser.add_argument("--tasks", type=int, default=5_000)
     parser.add_argument("--limit", type=int, default=60_000, help="tokens a minute")
     parser.add_argument("--replicas", type=int, default=1)
