@@ -1,0 +1,96 @@
+"""Limits on real parts: kept through a kill, shared by two workers, and told to whoever asks why a task waits."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import QUICK, Settings, System, Worker, running_system, until
+
+LIMIT = 1_500
+ENDPOINT = ("inference", "pools", "copywriter", "endpoints", "0")
+LIMITED: Settings = {
+    (*ENDPOINT, "limits"): {"tokens_per_minute": LIMIT},
+    # What is reserved for an answer: most of these take half of it.
+    (*ENDPOINT, "max_answer_tokens"): 80,
+}
+TASKS = 90
+MINUTE_SECONDS = 60.0
+
+
+async def submit_all(worker: Worker) -> list[str]:
+    """Many more tasks than a minute's tokens are enough for."""
+    tasks = [f"mug-{number}" for number in range(TASKS)]
+    for task in tasks:
+        await worker.submit("quick", {"product_id": task, "title": "A blue mug"}, id=task)
+    return tasks
+
+
+async def spent(system: System) -> tuple[int, int]:
+    """The most tokens of any 60 seconds, and the calls, as the endpoint counts them."""
+    report = await system.stub.report()
+    return report["window"]["most_tokens"], report["calls"]
+
+
+async def until_used_up(system: System) -> int:
+    """Wait until the endpoint has had nothing for two seconds, and most of the limit before; gives the calls."""
+
+    async def look() -> int:
+        _, before = await spent(system)
+        await asyncio.sleep(2)
+        most, calls = await spent(system)
+        return calls if calls == before and most > LIMIT / 2 else 0
+
+    return int(await until(look, "the limit is used up"))
+
+
+@pytest.mark.timeout(240)
+async def test_a_limit_holds_through_a_kill_and_who_waits_is_told_why(tmp_path: Path) -> None:
+    async with running_system(tmp_path, (QUICK,), LIMITED) as system:
+        # given a worker that has spent a minute's tokens, and tasks that wait
+        worker, began = await system.start(), time.monotonic()
+        tasks = await submit_all(worker)
+        calls = await until_used_up(system)
+        assert calls < TASKS
+
+        async def told() -> list[dict[str, object]]:
+            rows = [await worker.row(task) for task in tasks]
+            return [row["waiting"] for row in rows if row is not None and "waiting" in row]
+
+        waiting = await until(told, "the tasks that wait say why")
+        assert {one["reason"] for one in waiting} <= {"tokens", "fair share"}
+        assert all(one["waits_for"] == "tokens of stub" for one in waiting)
+        async with worker.http.get("/v1/pools") as answer:
+            (pools,) = (await answer.json())["replicas"].values()
+        (limit,) = pools[0]["endpoints"][0]["limits"]
+        assert (limit["limit"], limit["most"], limit["share"]) == ("tokens/minute", LIMIT, LIMIT)
+        # when it is killed and another one has its partitions
+        await worker.kill()
+        again = await system.start()
+        await until(lambda: _shares(again, 4), "the new worker has all shares")
+        await asyncio.sleep(3)
+        # then that one begins with what was spent: nothing more was sent, as long as the minute has not passed
+        most, after = await spent(system)
+        assert most <= LIMIT
+        assert after == calls or time.monotonic() - began > MINUTE_SECONDS
+
+
+@pytest.mark.timeout(240)
+async def test_two_workers_share_a_limit(tmp_path: Path) -> None:
+    async with running_system(tmp_path, (QUICK,), LIMITED) as system:
+        one, two = await system.start(), await system.start()
+        await until(lambda: _shares(two, 2), "both have a share")
+        await submit_all(one)
+        await until_used_up(system)
+        most, calls = await spent(system)
+        assert most <= LIMIT
+        assert calls < TASKS
+
+
+async def _shares(worker: Worker, partitions: int) -> bool:
+    """Whether a replica that the worker hears of owns so many partitions, and none of them is left."""
+    async with worker.http.get("/v1/pools") as answer:
+        replicas = (await answer.json())["replicas"].values()
+    owned = [pools[0]["share"][0] for pools in replicas]
+    return partitions in owned and sum(owned) >= 4
