@@ -7,7 +7,7 @@ from typing import Any
 from faust.types import StreamT
 
 from callstream.agents.actor import Actor
-from callstream.agents.ports import Delivery, Observer, Role
+from callstream.agents.ports import Delivery, Role
 from callstream.streams.blobs import BlobMissing, BlobStore, BlobTooLarge, check_in, check_out
 from callstream.streams.chain import Cell, Chains
 from callstream.streams.engine import FaustDelivery, ServiceApp
@@ -69,10 +69,6 @@ class AppPorts:
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:
     """Have an app run a role over its topics: one actor, one agent a topic. Gives the actor."""
     actor = Actor(role, ports, chains, app.options.concurrency, app.options.max_unfinished)
-    names = list(topics)
-    actor.most_of_a_topic = (
-        app.options.concurrency if isinstance(role, Observer) else -(-app.options.concurrency // len(names))
-    )
     app.handing.append(actor.hand_over)
     app.revoked.append(actor.revoke)
     app.draining.append(actor.drain)
@@ -81,7 +77,7 @@ def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: I
     async def body(stream: StreamT[Any]) -> None:
         await actor.run(app.deliveries(stream))
 
-    for name in names:
+    for name in topics:
         source = app.topic(
             name,
             key_type=bytes,

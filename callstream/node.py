@@ -168,7 +168,10 @@ class Node:
 
         app.opening.append(opening)
         app.closing.append(role.close)
-        self._host(app, role, table, *lanes_of(service))
+        lanes = lanes_of(service)
+        self._host(app, role, table, *lanes)
+        # A backlog of one lane leaves room for the others.
+        self.actors[service].most_of_a_topic = -(-app.options.concurrency // len(lanes))
         if service == topics.INFER:
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress

@@ -194,7 +194,8 @@ async def test_a_worker_that_faust_started_is_told_too(home: Home) -> None:
 
 
 def takes_terminal() -> None:
-    """Makes standard input the terminal that this new session belongs to."""
+    """Makes standard input the terminal that this new session belongs to, and takes the signal as a shell leaves it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
