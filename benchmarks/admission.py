@@ -20,16 +20,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from benchmarks.chain import until_ended
+from benchmarks.chain import put, until_ended
 from benchmarks.harness import Shape, System, memory_mb, system, write_json
 from callstream.streams.event import Priority, Submission
-from callstream.streams.keys import partition_of
 from callstream.streams.submission import Order, new_event
-from callstream.streams.topics import INTAKE, topic_of
-from callstream.streams.wire import encode
 
 CHAIN = "examples/fast/chain.py:chain"
-PARTITIONS = 8
 TOKENS_A_CALL = 74
 Figures = dict[str, Any]
 
@@ -61,14 +57,7 @@ async def hand_in(bootstrap: str, jobs: Sequence[Job]) -> int:
                 Order(job.tenant, f"{job.tenant}-{number}", priority=job.priority),
                 time.time(),
             )
-            record = encode(event, topic_of(INTAKE))
-            await producer.send(
-                record.topic,
-                record.value,
-                record.key,
-                headers=record.headers,
-                partition=partition_of(record.key, PARTITIONS),
-            )
+            await put(producer, event)
         await producer.flush()
     return len(order)
 

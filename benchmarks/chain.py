@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from benchmarks.harness import Shape, System, cpu_seconds, memory_mb, system, write_json
-from callstream.streams.event import Submission
+from callstream.streams.event import Event, Submission
 from callstream.streams.keys import partition_of
 from callstream.streams.submission import Order, new_event
 from callstream.streams.topics import FINISHED, INTAKE, topic_of
@@ -45,6 +45,13 @@ class Cost:
         )
 
 
+async def put(producer: AIOKafkaProducer, event: Event) -> None:
+    """Hand a new task to intake, as any Kafka producer could."""
+    record = encode(event, topic_of(INTAKE))
+    partition = partition_of(record.key, PARTITIONS)
+    await producer.send(record.topic, record.value, record.key, headers=record.headers, partition=partition)
+
+
 async def send(bootstrap: str, first: int, count: int, rate: float) -> None:
     """Hand in tasks `first` … on a schedule of `rate` a second (0: as fast as the broker takes them)."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5)
@@ -56,14 +63,7 @@ async def send(bootstrap: str, first: int, count: int, rate: float) -> None:
                 await asyncio.sleep(ahead)
             given = {"product_id": f"p-{number}", "title": f"Product number {number}, blue, 350 ml"}
             submission = Submission(chain="fast-copy", input=given)
-            record = encode(new_event(submission, Order("bench", f"t-{number}"), time.time()), topic_of(INTAKE))
-            await producer.send(
-                record.topic,
-                record.value,
-                record.key,
-                headers=record.headers,
-                partition=partition_of(record.key, PARTITIONS),
-            )
+            await put(producer, new_event(submission, Order("bench", f"t-{number}"), time.time()))
         await producer.flush()
     finally:
         await producer.stop()

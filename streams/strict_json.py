@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import Any, NoReturn
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import from_json, to_json
 
 MAX_DEPTH = 32
 MAX_INTEGER_DIGITS = 19
@@ -77,7 +77,7 @@ def _plain(raw: bytes, max_depth: int) -> Any:
         ours = to_json(value) == raw and (
             raw.count(b"[") + raw.count(b"{") <= max_depth or _is_within(value, max_depth)
         )
-    except (ValueError, PydanticSerializationError):
+    except ValueError:
         return None
     return value if ours else None
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from callstream.agents.inference.admission.gate import Gate
 from callstream.agents.inference.admission.permit import Permit, Stale
 from callstream.agents.inference.admission.ratelimit import Told
-from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Reply
+from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Reply, times
 from callstream.agents.inference.failures import Kind, failed
 
 
@@ -43,8 +43,8 @@ def admission(gates: Mapping[str, Gate], told: "Mapping[str, Told | None]") -> L
 def _noted(reply: Reply, refusals: int) -> Reply:
     if not refusals:
         return reply
-    times = "once" if refusals == 1 else f"{refusals} times"
-    return replace(reply, notes=(*reply.notes, f"turned away {times} with 429, which is no failure of the task"))
+    note = f"turned away {times(refusals)} with 429, which is no failure of the task"
+    return replace(reply, notes=(*reply.notes, note))
 
 
 def place(inner: Model) -> Model:

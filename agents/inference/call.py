@@ -79,5 +79,14 @@ class CallFailed(Exception):
         self.retryable = retryable
 
 
+def times(count: int) -> str:
+    """How often, in words for people.
+
+    >>> times(1), times(3)
+    ('once', '3 times')
+    """
+    return "once" if count == 1 else f"{count} times"
+
+
 Model = Callable[[Call], Awaitable[Reply]]
 Layer = Callable[[Model], Model]

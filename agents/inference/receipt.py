@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from callstream.agents.inference import receipts_state as state
-from callstream.agents.inference.call import Call, CallFailed, Model, Reply
+from callstream.agents.inference.call import Call, CallFailed, Model, Reply, times
 from callstream.agents.inference.receipts_state import Receipt, State
 from callstream.agents.turns import Turns
 from callstream.streams.event import Json
@@ -77,6 +77,5 @@ def _counted(reply: Reply, receipt: Receipt | None) -> Reply:
             "calls": reply.usage.calls + receipt.repeats,
         }
     )
-    times = "once" if receipt.repeats == 1 else f"{receipt.repeats} times"
-    note = f"repeated {times}: an earlier run ended between sending the request and keeping its answer"
+    note = f"repeated {times(receipt.repeats)}: an earlier run ended between sending the request and keeping its answer"
     return replace(reply, usage=usage, notes=(*reply.notes, note))

@@ -69,6 +69,11 @@ class Amount:
                 return self.tokens_in
             case Unit.TOKENS_OUT:
                 return self.tokens_out
+        return self.total
+
+    @property
+    def total(self) -> int:
+        """Tokens in and out together."""
         return self.tokens_in + self.tokens_out
 
 

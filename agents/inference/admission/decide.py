@@ -88,11 +88,11 @@ def decide(
     """
     if deadline is not None and deadline <= now:
         return Never(Kind.DEADLINE, f"the task's deadline passed {now - deadline:.1f} s before the call could go")
-    fitting = [one for one in endpoints if one.context_tokens is None or _size(amount) <= one.context_tokens]
+    fitting = [one for one in endpoints if one.context_tokens is None or amount.total <= one.context_tokens]
     if not fitting:
         most = max((one.context_tokens or 0 for one in endpoints), default=0)
         return Never(
-            Kind.CONTEXT_TOO_LONG, f"the call needs about {_size(amount):,} tokens; no endpoint takes over {most:,}"
+            Kind.CONTEXT_TOO_LONG, f"the call needs about {amount.total:,} tokens; no endpoint takes over {most:,}"
         )
     blocks = [(one, _block(one, now)) for one in fitting]
     free = [one for one, block in blocks if block is None]
@@ -133,7 +133,3 @@ def _reason(one: Endpoint) -> Reason:
 
 def _load(one: Endpoint) -> float:
     return (one.in_flight + 1) / max(1, one.weight)
-
-
-def _size(amount: Amount) -> int:
-    return amount.tokens_in + amount.tokens_out

@@ -37,7 +37,6 @@ class _Seat:
     amount: Amount
     since: float
     granted: "asyncio.Future[Permit]"
-    wait: Wait | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -134,9 +133,8 @@ class Gate:
 
     def close(self) -> None:
         """The pool is gone: whoever waits for it fails."""
-        for seat in list(self._seats.values()):
-            if not seat.granted.done():
-                seat.granted.set_exception(failed(Kind.UNKNOWN_POOL, f"pool {self.name} is no longer configured"))
+        for place in self._seats:
+            self._refuse(place, Never(Kind.UNKNOWN_POOL, f"pool {self.name} is no longer configured"))
 
     def pump(self) -> None:
         """Let through whoever may go, and come back when the next one may."""
@@ -150,7 +148,7 @@ class Gate:
             seat = self._seats[head.id]
             decision = self._decide(seat, head, now)
             if isinstance(decision, Wait):
-                self._blocked = seat.wait = decision
+                self._blocked = decision
                 break
             if isinstance(decision, Never):
                 self._queue.discard(head.id)
@@ -271,7 +269,7 @@ class Gate:
         if reply is not None and took is not None:
             model = permit.desk.options.model
             self._estimator.learn(model, seat.call.request, seat.estimate, took.tokens_in, took.tokens_out)
-        used = 0 if took is None else min(took.tokens_in + took.tokens_out, head.tokens * MOST_OVERRUN)
+        used = 0 if took is None else min(took.total, head.tokens * MOST_OVERRUN)
         self._queue.settle(head.tenant, head.lane, head.tokens, used)
         self.pump()
 

@@ -61,7 +61,7 @@ class Permit:
         if self._back():
             self.desk.answered(self.sending)
             took = Amount(reply.usage.tokens_in, reply.usage.tokens_out)
-            self.settle(self, took if took.tokens_in or took.tokens_out else self.amount, reply)
+            self.settle(self, took if took.total else self.amount, reply)
 
     def refused(self, failure: CallFailed, told: Told | None) -> None:
         """The call failed; `told` is what the endpoint said of its limits. What may have been paid stays spent."""
