@@ -92,6 +92,13 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS
         return consumer
 
+    def close(self) -> None:
+        """Nothing: a rebalance has met a stop, which closes the consumer in this thread a moment later.
+
+        Faust closes its connections at once, in the app's thread, while this one reads from them: with uvloop, now and
+        then, a segmentation fault.
+        """
+
     async def _fetch_records(
         self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None
     ) -> Any:

@@ -1,8 +1,5 @@
 """`callstream worker [SERVICE…]`: run services in this process."""
 
-import logging
-import os
-import sys
 from typing import Annotated
 
 import typer
@@ -24,12 +21,8 @@ def worker(
     logs.setup(settings.logs)
     with Download() as download:
         code = run_worker(settings, tuple(services or ()), download.show)
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # All is closed. Threads of native libraries are not, and one of them, now and then, calls into an interpreter that
-    # is being taken down: a segmentation fault in place of the exit code.
-    os._exit(code)
+    if code:
+        raise typer.Exit(code)
 
 
 class Download:

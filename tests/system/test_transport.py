@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
+from aiokafka.conn import AIOKafkaConnection
 
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from callstream.streams.chain import Act, Cell
 from callstream.streams.event import Event
 from callstream.streams.outcome import Forward, Outcome
 from callstream.streams.transport import METADATA_SECONDS
-from tests.support.services import OPTIONS, PARTITIONS, Hosted, Workshop, running, task_at, unique, until
+from tests.support.services import OPTIONS, PARTITIONS, Hosted, Workshop, pass_on, running, task_at, unique, until
 
 
 class Gated:
@@ -166,6 +168,31 @@ async def test_work_that_does_not_end_holds_up_the_group_for_a_bounded_time_only
         gated.gate.set()
         assert await passed(one, 1) == [task]
         await other.stop()
+
+
+async def test_a_rebalance_at_a_stop_closes_no_connection_of_another_thread(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a worker whose consumer has its connections in a thread of its own
+    service = await workshop.build(unique("stopped"), pass_on)
+    closed_in: list[asyncio.AbstractEventLoop] = []
+    async with running(service):
+        thread = service.app.consumer._thread
+        connections = {id(each) for each in thread._consumer._client._conns.values()}
+        close = AIOKafkaConnection.close
+
+        def noted(connection: AIOKafkaConnection, *given: Any, **more: Any) -> Any:
+            if id(connection) in connections:
+                closed_in.append(asyncio.get_running_loop())
+            return close(connection, *given, **more)
+
+        monkeypatch.setattr(AIOKafkaConnection, "close", noted)
+        # when the group shares out its partitions while the worker stops
+        service.app._on_rebalance_when_stopped()
+        await asyncio.sleep(1)
+    # then they are closed, and by that thread: uvloop's memory is not safe in the hands of two
+    assert closed_in
+    assert set(closed_in) == {thread.thread_loop}
 
 
 async def test_a_client_asks_an_absent_broker_at_a_steady_pace(tmp_path: Path) -> None:
