@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -177,7 +177,7 @@ async def test_a_rebalance_at_a_stop_closes_no_connection_of_another_thread(
     service = await workshop.build(unique("stopped"), pass_on)
     closed_in: list[asyncio.AbstractEventLoop] = []
     async with running(service):
-        thread = service.app.consumer._thread
+        thread = cast(Any, service.app.consumer)._thread
         connections = {id(each) for each in thread._consumer._client._conns.values()}
         close = AIOKafkaConnection.close
 
