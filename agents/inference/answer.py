@@ -7,12 +7,13 @@ from typing import Any
 from callstream.agents.inference.call import CallFailed, Reply
 from callstream.agents.inference.failures import Kind, failed
 from callstream.streams import strict_json
-from callstream.streams.event import Json, Usage
+from callstream.streams.event import Usage
 from callstream.streams.strict_json import BadJson
 
 MOST_TOKENS = 10_000_000
 """Above this a token count is taken for nonsense: no model's context is near it."""
 MOST_MESSAGE = 300
+USAGE = ("prompt_tokens", "completion_tokens")
 
 CONTEXT_CODES = frozenset({"context_length_exceeded", "context_too_long", "string_above_max_length"})
 POLICY_CODES = frozenset({"content_policy_violation", "content_filter", "moderation_blocked"})
@@ -90,19 +91,23 @@ def _text(message: Any, finish_reason: str) -> str:
 
 
 def _usage(given: Any) -> tuple[Usage, tuple[str, ...]]:
+    """What it took: unknown as a whole if a part is missing or absurd, so that limits keep what they reserved."""
     if not isinstance(given, dict):
         return Usage(), ("the endpoint reported no usage",)
-    tokens_in, in_notes = _tokens(given, "prompt_tokens")
-    tokens_out, out_notes = _tokens(given, "completion_tokens")
-    return Usage(tokens_in=tokens_in, tokens_out=tokens_out), in_notes + out_notes
+    found: list[Any] = [given.get(name) for name in USAGE]
+    notes = tuple(note for name, value in zip(USAGE, found, strict=True) if (note := _absurd(name, value)))
+    if notes:
+        return Usage(), notes
+    return Usage(tokens_in=found[0], tokens_out=found[1]), ()
 
 
-def _tokens(given: Json, name: str) -> tuple[int, tuple[str, ...]]:
-    value = given.get(name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return 0, (f"the endpoint reported no {name}",)
-    taken = min(max(value, 0), MOST_TOKENS)
-    return taken, () if taken == value else (f"the endpoint reported {name} = {value}; taken as {taken}",)
+def _absurd(name: str, value: Any) -> str:
+    """What is wrong with a count of tokens; empty if nothing is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"the endpoint reported no {name}"
+    if isinstance(value, float) or not 0 <= value <= MOST_TOKENS:
+        return f"the endpoint reported {name} = {value}: the usage is not taken"
+    return ""
 
 
 def _same_model(answered: str, asked: str) -> bool:

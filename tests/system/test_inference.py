@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
 
@@ -20,6 +19,7 @@ from callstream.agents.inference.receipts_state import CALLS
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.streams.fakes import MemoryCell
 from callstream.stub.process import RunningStub, running_stub
+from tests.support.rude import GOOD, Rude, response, rude
 
 NOW = 1_800_000_000.0
 
@@ -247,48 +247,6 @@ async def seen(stub: RunningStub, calls: int) -> None:
     async with asyncio.timeout(10):
         while (await stub.report())["calls"] < calls:  # noqa: ASYNC110  # the stub is another process
             await asyncio.sleep(0.02)
-
-
-GOOD = b'{"choices":[{"message":{"content":"ok"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}}'
-
-
-@dataclass
-class Rude:
-    """A server that sends the bytes it was given, and keeps what it was sent."""
-
-    url: str
-    requests: list[bytes]
-    sent: int = 0
-
-
-@asynccontextmanager
-async def rude(*pieces: bytes, times: int = 1) -> AsyncIterator[Rude]:
-    """Answer each request with the pieces, the last of them `times` over; then close the connection."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            server.requests.append(head)
-            for piece in (*pieces[:-1], *[pieces[-1]] * times):
-                writer.write(piece)
-                await writer.drain()
-                server.sent += len(piece)
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
-    server = Rude(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1", [])
-    try:
-        yield server
-    finally:
-        listening.close()
-
-
-def response(status: str, body: bytes = b"", *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 async def outcome(server: Rude, **changes: Any) -> CallFailed:
