@@ -24,6 +24,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
 
+from callstream.agents.inference.admission.collector import GatesCollector
 from callstream.agents.inference.admission.gates import Gates
 from callstream.agents.inference.admission.purse import SpendingRows
 from callstream.agents.inference.admit import admission, place
@@ -95,13 +96,15 @@ def build_model(
 ) -> ModelStack:
     """The model of this process; build one, and close it. Nothing is opened before the first call.
 
-    `registry` takes the metrics (unset: a private one).
+    `registry` takes the metrics of requests and gates (unset: a private one).
     """
     sources = sources or real_sources()
     flights = Flights(options.flights, run=uuid.uuid4().hex[:12])
     receipts = Receipts(sources.clock)
     client = Client(options, sources.clock)
     gates = Gates(options, (time.monotonic, sources.clock))
+    registry = registry or CollectorRegistry()
+    registry.register(GatesCollector(gates))
     layers: tuple[Layer, ...] = (
         receipts.remember,
         flights,
@@ -112,6 +115,6 @@ def build_model(
         receipts.announce,
         place,
         trace(spans),
-        metrics(registry or CollectorRegistry()),
+        metrics(registry),
     )
     return ModelStack(compose(layers, client), gates, flights, client)
