@@ -41,6 +41,7 @@ GAP_SECONDS = 0.004
 EPOCH = 1_764_000_000.0
 LANES = (Priority.HIGH, Priority.NORMAL, Priority.NORMAL, Priority.LOW)
 ACCOUNT = {"requests_per_minute": 1_000_000, "tokens_per_minute": 1_000_000_000}
+PARTS = ("estimate", "put", "decide and reserve", "rows", "settle")
 
 Figures = dict[str, float]
 
@@ -292,19 +293,20 @@ async def whole(given: InferenceOptions, arguments: argparse.Namespace, decided:
 async def measure(arguments: argparse.Namespace) -> Figures:
     """Medians over all rounds, by name. A first round fills the windows and is not counted."""
     given = options(arguments.tenants)
-    found: defaultdict[str, list[float]] = defaultdict(list)
     parts = Parts(given, arguments.waiting, arguments.tenants)
-    async with whole(given, arguments, True) as gate, whole(given, arguments, False) as bare:
-        for counted in (False, *(True for _ in range(arguments.rounds))):
-            each = await parts.run(arguments.calls)
-            each["all parts"] = sum(each.values())
-            each["of these the decision"] = each["put"] + each["decide and reserve"] + each["settle"]
-            each["gate"], each["bare semaphore"] = await gate.run(arguments.calls), await bare.run(arguments.calls)
-            each["gate adds"] = each["gate"] - each["bare semaphore"]
-            if counted:
-                for name, value in each.items():
-                    found[name].append(value)
-    return {name: round(statistics.median(values), 1) for name, values in found.items()}
+    rounds = [await parts.run(arguments.calls) for _ in range(1 + arguments.rounds)][1:]
+    figures = {name: statistics.median(each[name] for each in rounds) for name in PARTS}
+    figures["decision"] = statistics.median(
+        each["put"] + each["decide and reserve"] + each["settle"] for each in rounds
+    )
+    figures["all parts"] = statistics.median(sum(each.values()) for each in rounds)
+    del parts
+    for name, decided in (("gate", True), ("bare semaphore", False)):
+        async with whole(given, arguments, decided) as running:
+            times = [await running.run(arguments.calls) for _ in range(1 + arguments.rounds)][1:]
+        figures[name] = statistics.median(times)
+    figures["gate adds"] = figures["gate"] - figures["bare semaphore"]
+    return {name: round(value, 1) for name, value in figures.items()}
 
 
 def main() -> None:

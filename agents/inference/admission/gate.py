@@ -90,6 +90,7 @@ class Gate:
         self._numbers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._blocked: Wait | None = None
+        self._blocked_head: Waiting | None = None
         self._pace = Pace()
         self.looks = 0
         """Grows while calls wait for a reason that is known: this replica is alive, however long that takes."""
@@ -113,7 +114,8 @@ class Gate:
         granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         seat = self._seats[place] = _Seat(call, estimate, amount, now, granted)
         self._queue.put(Waiting(place, call.tenant, str(call.priority), max(1, estimate.total), now, deadline))
-        self.pump()
+        if not self._is_behind(deadline, now):
+            self.pump()
         try:
             return await seat.granted
         except asyncio.CancelledError:
@@ -148,7 +150,7 @@ class Gate:
             seat = self._seats[head.id]
             decision = self._decide(seat, head, now)
             if isinstance(decision, Wait):
-                self._blocked = decision
+                self._blocked, self._blocked_head = decision, head
                 break
             if isinstance(decision, Never):
                 self._queue.discard(head.id)
@@ -227,6 +229,16 @@ class Gate:
             "closed_seconds": round(max(0.0, desk.closed_until - now), 3),
             "limits": [_shown_room(name, room) for name, room in rooms],
         }
+
+    def _is_behind(self, deadline: float | None, now: float) -> bool:
+        """Whether a call that came now waits behind another one that cannot go yet: nothing is new for that one."""
+        blocked = self._blocked
+        return (
+            blocked is not None
+            and (blocked.until is None or now < blocked.until)
+            and (deadline is None or now < deadline)
+            and self._queue.peek() is self._blocked_head
+        )
 
     def _decide(self, seat: _Seat, head: Waiting, now: float) -> Decision:
         views = [self._view(desk, seat, now) for desk in self.desks if desk.options.name not in seat.call.avoid]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from callstream.agents.inference.admission.allowance import Allowance, Amount, Charge, Limit, Room, Slice, Unit, Windows
+from callstream.agents.inference.admission.allowance import Allowance, Amount, Charge, Limit, OfLimits, Room, Unit
+from callstream.agents.inference.admission.spent import Slice
 from callstream.streams import strict_json
 from callstream.streams.ownership import LostOwnership
 
@@ -60,6 +61,18 @@ class Reserved:
     epoch: int
 
 
+class _Dates(dict[float, float]):
+    """Moments of the monotonic clock in epoch seconds: rows that are written together hold mostly the same ones."""
+
+    def __init__(self, ahead: float) -> None:
+        super().__init__()
+        self._ahead = ahead
+
+    def __missing__(self, moment: float) -> float:
+        dated = self[moment] = round(moment + self._ahead, 3)
+        return dated
+
+
 @dataclass(slots=True)
 class _Batch:
     rows: set[tuple[str, int]] = field(default_factory=set)
@@ -88,7 +101,7 @@ class Purse:
         self._allowances = {name: self._new(limits) for name, limits in accounts.items()}
         self._owned: frozenset[int] = frozenset()
         self._epoch = -1
-        self._parted: dict[tuple[str, int], Windows] = {}
+        self._parted: dict[tuple[str, int], OfLimits] = {}
         self._written: dict[tuple[str, int], bytes] = {}
         self._batch = _Batch()
         self._flusher: asyncio.Task[None] | None = None
@@ -205,14 +218,13 @@ class Purse:
         rows = {limit: [(end - ahead, spent) for end, spent in slices] for limit, slices in stored.items()}
         allowance.own(partition, rows, now)
 
-    def _row(self, name: str, partition: int) -> bytes | None:
+    def _row(self, name: str, partition: int, dates: _Dates) -> bytes | None:
         allowance = self._allowances.get(name)
         if allowance is None or partition not in allowance.owned:
             return None
-        now, ahead = self._clock(), self._wall() - self._clock()
         row = {
-            limit: [(round(end + ahead, 3), spent) for end, spent in slices]
-            for limit, slices in allowance.row(partition, now).items()
+            limit: [(dates[end], spent) for end, spent in slices]
+            for limit, slices in allowance.row(partition, self._clock()).items()
         }
         return strict_json.pack(row)
 
@@ -227,7 +239,8 @@ class Purse:
             batch, self._batch = self._batch, _Batch()
             failure: Exception | None = None
             try:
-                await asyncio.gather(*(self._write(name, partition) for name, partition in batch.rows))
+                dates = _Dates(self._wall() - self._clock())
+                await asyncio.gather(*(self._write(name, partition, dates) for name, partition in batch.rows))
             except Exception as error:
                 failure = error
             for written in batch.written:
@@ -238,8 +251,8 @@ class Purse:
                 else:
                     written.set_exception(failure)
 
-    async def _write(self, name: str, partition: int) -> None:
-        row = self._row(name, partition)
+    async def _write(self, name: str, partition: int, dates: _Dates) -> None:
+        row = self._row(name, partition, dates)
         if row is None:
             raise LostOwnership(f"partition {partition} has gone, with its part of the limits of {name!r}")
         await self._rows.write(partition, name.encode(), row)

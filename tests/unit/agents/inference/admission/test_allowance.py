@@ -13,8 +13,8 @@ from callstream.agents.inference.admission.allowance import (
     Amount,
     Limit,
     Unit,
-    Window,
 )
+from callstream.agents.inference.admission.spent import Window
 
 TOKENS = Limit(Unit.TOKENS, 1000, MINUTE_SECONDS)
 REQUESTS = Limit(Unit.REQUESTS, 10, MINUTE_SECONDS)
