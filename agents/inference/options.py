@@ -50,6 +50,7 @@ Tokens = Annotated[int, Field(ge=1, le=10**9), BeforeValidator(_no_truth)]
 Places = Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_no_truth)]
 Share = Annotated[int, Field(ge=1, le=1000), BeforeValidator(_no_truth)]
 Quantile = Annotated[float, Field(ge=0.5, le=0.999), BeforeValidator(_no_truth)]
+Part = Annotated[float, Field(ge=0, le=0.5), BeforeValidator(_no_truth)]
 Price = Annotated[
     Decimal,
     Field(ge=0, le=MOST_PRICE),
@@ -211,6 +212,9 @@ class PoolOptions(_Options):
         default=None,
         description="Ask a second endpoint too once a call takes longer than so many of its kind, such as 0.95; the "
         "slower of the two is cancelled, and what it cost counted. Unset: never.",
+    )
+    most_hedged: Part = Field(
+        default=0.05, description="The part of the pool's requests that a second one is sent for at most; 0: none."
     )
 
     @model_validator(mode="after")

@@ -5,15 +5,19 @@ From the outside in, and why each stands where it does:
 1. `remember` answers from the receipt: a call that was answered meets no other layer, and needs no time or place.
 2. `Flights` keeps a call going when its caller is cancelled. Everything below runs in the call's own task; above it
    is what needs the caller's row as it is now.
-3. `retry` sits above admission: a paused call holds no place, and comes back as any other.
-4. `fallback` asks another endpoint where this one never will; a try of each endpoint is one attempt of `retry`.
-5. `admission` lets the call wait until an endpoint may have it, and names it; all below is by endpoint. What is
+3. `race` asks a second time where the first request takes long, in pools that say so. The second goes through all
+   below as the first does: limits hold for it, and whichever fails is tried again without the other's leave. Above
+   it are the receipts: whichever answers, there is one answer, and it counts the requests of both.
+4. `retry` sits above admission: a paused call holds no place, and comes back as any other.
+5. `fallback` asks another endpoint where this one never will; a try of each endpoint is one attempt of `retry`.
+6. `admission` lets the call wait until an endpoint may have it, and names it; all below is by endpoint. What is
    turned away with 429 waits here again: neither `retry` nor the task hears of it.
-6. `timeout` bounds one request, and so no wait.
-7. `announce` puts the started receipt on the log when nothing is left to wait for, so "started" means "may be paid".
-8. `place` takes the call's place at the endpoint, of which none lies idle while a receipt is written.
-9. `trace` and `metrics` see each request as it was sent, without the waiting.
-10. `Client` sends it, if the leave that admission gave is still good.
+7. `timeout` bounds one request, and so no wait.
+8. `announce` puts the started receipt on the log when nothing is left to wait for, so "started" means "may be paid".
+9. `place` takes the call's place at the endpoint, of which none lies idle while a receipt is written.
+10. `observe` tells `race` how long requests take: from here on, so that no wait is taken for a slow endpoint.
+11. `trace` and `metrics` see each request as it was sent, without the waiting.
+12. `Client` sends it, if the leave that admission gave is still good.
 """
 
 import asyncio
@@ -31,6 +35,7 @@ from callstream.agents.inference.admit import admission, place
 from callstream.agents.inference.call import Call, Layer, Model, Reply
 from callstream.agents.inference.client import Client
 from callstream.agents.inference.fallback import fallback
+from callstream.agents.inference.hedge import Hedges
 from callstream.agents.inference.metrics import metrics
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.receipt import Receipts
@@ -105,15 +110,18 @@ def build_model(
     gates = Gates(options, (time.monotonic, sources.clock))
     registry = registry or CollectorRegistry()
     registry.register(GatesCollector(gates))
+    hedges = Hedges(gates.pools, registry, time.monotonic)
     layers: tuple[Layer, ...] = (
         receipts.remember,
         flights,
+        hedges.race,
         retry(options.retry, sources),
         fallback(gates.pools),
         admission(gates, client.told),
         timeout(sources.clock),
         receipts.announce,
         place,
+        hedges.observe,
         trace(spans),
         metrics(registry),
     )

@@ -46,6 +46,10 @@ def test_no_pool_at_all_is_fine() -> None:
         ({"a": {"endpoints": [endpoint()], "on_refused_by_policy": "retry"}}, "'stop' or 'next'"),
         ({"a": {"endpoints": [endpoint()], "hedge_after_quantile": 1}}, "hedge_after_quantile"),
         ({"a": {"endpoints": [endpoint()], "hedge_after_quantile": True}}, "must be a number"),
+        ({"a": {"endpoints": [endpoint()], "most_hedged": -0.1}}, "most_hedged"),
+        ({"a": {"endpoints": [endpoint()], "most_hedged": 0.6}}, "most_hedged"),
+        ({"a": {"endpoints": [endpoint()], "most_hedged": math.nan}}, "most_hedged"),
+        ({"a": {"endpoints": [endpoint()], "most_hedged": True}}, "must be a number"),
     ],
 )
 def test_pools_that_make_no_sense_are_refused_with_the_reason(pools: Any, told: str) -> None:
