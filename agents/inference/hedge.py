@@ -101,6 +101,12 @@ class _Try:
     requests: int = 0
     endpoint: str = ""
 
+    def failed(self) -> None:
+        """Its request was sent and not answered: the second is one request, and ends with it."""
+        if self.overdue is None and (task := asyncio.current_task()) is not None:
+            # Once it has come up to the layer that would try it again.
+            asyncio.get_running_loop().call_soon(task.cancel)
+
 
 _current: ContextVar[_Try | None] = ContextVar("try", default=None)
 """All layers between the two run in the try's own task."""
@@ -185,9 +191,10 @@ class Hedges:
         if mine.overdue is None and not mine.was_sent:
             self._counter.labels(call.pool, STARTED).inc()
         mine.was_sent, mine.endpoint = True, call.endpoint or ""
-        turned_away = False
+        turned_away = answered = False
         try:
             reply = await inner(call)
+            answered = True
             pool.recent.add(self._clock() - began)
             return reply
         except CallFailed as failure:
@@ -201,7 +208,10 @@ class Hedges:
         finally:
             if timer is not None:
                 timer.cancel()
-            mine.requests += not turned_away and (call.permit is None or call.permit.sent)
+            if not turned_away and (call.permit is None or call.permit.sent):
+                mine.requests += 1
+                if not answered:
+                    mine.failed()
 
 
 def _when_overdue(mine: _Try) -> asyncio.TimerHandle | None:

@@ -5,9 +5,9 @@ From the outside in, and why each stands where it does:
 1. `remember` answers from the receipt: a call that was answered meets no other layer, and needs no time or place.
 2. `Flights` keeps a call going when its caller is cancelled. Everything below runs in the call's own task; above it
    is what needs the caller's row as it is now.
-3. `race` asks a second time where the first request takes long, in pools that say so. The second goes through all
-   below as the first does: limits hold for it, and whichever fails is tried again without the other's leave. Above
-   it are the receipts: whichever answers, there is one answer, and it counts the requests of both.
+3. `race` asks a second time where a request takes long, in pools that say so. It stands above admission, so that
+   limits hold for the second as for the first, and above `retry`, so that the first is tried again as if it were
+   alone; the second is one request. Above `race` are the receipts: one answer, which counts the requests of both.
 4. `retry` sits above admission: a paused call holds no place, and comes back as any other.
 5. `fallback` asks another endpoint where this one never will; a try of each endpoint is one attempt of `retry`.
 6. `admission` lets the call wait until an endpoint may have it, and names it; all below is by endpoint. What is

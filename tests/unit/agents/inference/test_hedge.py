@@ -12,7 +12,8 @@ from callstream.agents.inference.call import Call, CallFailed, Model, Reply
 from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.inference.fakes import a_call
 from callstream.agents.inference.hedge import LEAST_CALLS, MOST_CALLS, MOST_SAVED, Budget, Hedges, RecentSeconds
-from callstream.agents.inference.options import PoolOptions
+from callstream.agents.inference.options import PoolOptions, RetryOptions
+from callstream.agents.inference.retry import Sources, retry
 from callstream.agents.inference.stack import compose
 from callstream.streams.event import Usage
 from callstream.streams.ownership import LostOwnership
@@ -32,14 +33,27 @@ class Bench:
 
     def __init__(self, given_pool: PoolOptions) -> None:
         self.registry = CollectorRegistry()
-        hedges = Hedges({"copywriter": given_pool}, self.registry, lambda: 0.0)
+        self.hedging = Hedges({"copywriter": given_pool}, self.registry, lambda: 0.0)
         self.calls: list[Call] = []
         self.cancelled: list[int] = []
         self.answers: list[asyncio.Future[Reply]] = []
-        self.model: Model = compose((hedges.race, self._admission, hedges.observe), self._send)
+        self.model: Model = compose((self.hedging.race, self._admission, self.hedging.observe), self._send)
         self.held = False
         self.admitted = asyncio.Event()
         self.admitted.set()
+
+    def below(self, how: str) -> Model:
+        """What is below `race`; the second request ends by a time-out if that is asked for."""
+
+        async def hasty(call: Call) -> Reply:
+            try:
+                async with asyncio.timeout(0.01 if how == "times out" and call.tried else None):
+                    return await inner(call)
+            except TimeoutError:
+                raise failed(Kind.TIMEOUT, "no answer") from None
+
+        inner = compose((self._admission, self.hedging.observe), self._send)
+        return hasty
 
     def _admission(self, inner: Model) -> Model:
         async def admitted(call: Call) -> Reply:
@@ -126,6 +140,21 @@ async def test_a_second_request_that_fails_changes_nothing() -> None:
         assert not asked.done()
         bench.answers[0].set_result(QUICK)
         assert (await asked).usage.calls == 2
+
+
+@pytest.mark.parametrize("how", ["fails", "times out"])
+async def test_a_second_request_is_one_request_and_not_tried_again(how: str) -> None:
+    bench = await warmed()
+    sources = Sources(clock=lambda: 0.0, chance=lambda: 0.0, sleep=asyncio.sleep)
+    model = compose((bench.hedging.race, retry(RetryOptions(first_pause_seconds=0), sources)), bench.below(how))
+    asked = asyncio.ensure_future(model(a_call()))
+    await sent(bench, 2)
+    if how == "fails":
+        bench.answers[1].set_exception(failed(Kind.UNAVAILABLE, "HTTP 503"))
+    await asyncio.sleep(0.05)
+    assert len(bench.answers) == 2
+    bench.answers[0].set_result(QUICK)
+    assert (await asked).usage.calls == 2
 
 
 async def test_the_second_is_waited_for_when_the_first_fails_for_a_passing_reason() -> None:
