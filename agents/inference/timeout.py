@@ -1,4 +1,4 @@
-"""The time that one call may take in all: queueing, retries and their pauses included."""
+"""The time that one request may take, from its receipt on; the wait for admission and pauses between retries not."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,9 +14,10 @@ def seconds_left(call: Call, now: float) -> float:
 
 
 def timeout(clock: Callable[[], float]) -> Layer:
-    """Bound the call by the step's time-out and the task's deadline. Inner layers find the end in `deadline`.
+    """Bound each request by the step's time-out and the task's deadline. Inner layers find the end in `deadline`.
 
-    A call past its task's deadline is not started and fails for good; one past the step's time-out may be retried.
+    Past its task's deadline no request is started, and the call fails for good; past the step's time-out it may be
+    retried.
     """
 
     def layer(inner: Model) -> Model:
