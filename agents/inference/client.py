@@ -90,7 +90,7 @@ class Client:
         async with session.post(
             route.url, data=data, headers=headers, timeout=route.timeout, allow_redirects=False
         ) as response:
-            self.told[route.options.name] = told(response.headers)
+            self.told[route.options.name] = told(response.headers, self._clock())
             if response.status != 200:
                 after = retry_after(response.headers.get("Retry-After"), self._clock())
                 raw = await _read(response, MAX_ERROR_BYTES)

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from prometheus_client import CollectorRegistry
 
+from callstream.agents.inference.admission.ratelimit import Told
 from callstream.agents.inference.call import Call, CallFailed
 from callstream.agents.inference.client import Client
 from callstream.agents.inference.fakes import a_call
@@ -356,6 +357,17 @@ async def test_whatever_retry_after_says_is_bounded(header: str, seconds: float 
         failure = await outcome(server)
 
     assert (failure.kind, failure.after_seconds) == ("overloaded", seconds)
+
+
+@pytest.mark.parametrize("reset", ["30s", "30", f"{NOW + 30:.0f}", "2027-01-15T08:00:30Z"])
+async def test_what_an_endpoint_says_of_its_limits_is_kept_however_it_says_when(reset: str) -> None:
+    headers = "x-ratelimit-remaining-tokens: 0", f"x-ratelimit-reset-tokens: {reset}"
+    async with rude(response("429 Slow Down", b"{}", *headers)) as server:
+        client = Client(options(server.url), lambda: NOW)
+        await failure_of(client, ask(endpoint="stub"))
+        await client.close()
+
+    assert client.told["stub"] == Told(tokens_left=0, tokens_reset_seconds=30.0)
 
 
 async def test_what_cannot_be_json_is_refused_before_it_is_sent() -> None:
