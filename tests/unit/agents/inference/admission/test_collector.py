@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from callstream.agents.inference.admission.collector import GatesCollector
@@ -78,11 +79,12 @@ async def test_a_breaker_is_in_one_of_its_states() -> None:
     assert states == {"closed": 0, "open": 1, "half-open": 0}
 
 
-async def test_what_waits_is_shown_by_lane_and_what_for_by_reason() -> None:
+@pytest.mark.parametrize("tenants", [3, 150])
+async def test_what_waits_is_shown_by_lane_and_what_for_by_reason(tenants: int) -> None:
     bench = Bench(options(endpoint("a")))
     for number in range(2):
         await bench.sent(number)
-    waiting = [bench.ask(10 + number, tenant=f"tenant-{number}") for number in range(150)]
+    waiting = [bench.ask(10 + number, tenant=f"tenant-{number % tenants}") for number in range(150)]
     waiting.append(bench.ask(99, priority=Priority.HIGH))
     await run()
 
