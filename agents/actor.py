@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 
+from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside, Job
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Observer, Policy, Ports, Role
 from callstream.agents.settle import Work, line, settle
@@ -40,6 +41,12 @@ TAKEN_IN_A_ROW = 4
 """After so many the others of the process get a turn: what is queued is handed over without a pause."""
 
 
+SHELTERED_AT = 1_024
+"""Unacknowledged events at which those that are worked on are put into the lot too: the log is read on behind them."""
+LOT_SECONDS = 0.25
+"""How soon the lot of a partition that has come is looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActorSnapshot:
     """What an actor has in hand: events running now, the ledger, and totals since it started."""
@@ -56,7 +63,8 @@ class Actor:
 
     `observed` are the topics among them that another service answers for: what is unreadable or misplaced there is
     left to that one, so that it is buried or sent on once. `most_of_a_topic` bounds what runs of one topic, where
-    several are read and a backlog of one must leave room for the others.
+    several are read and a backlog of one must leave room for the others; `aside` is where a backlog of one tenant or
+    pool is put, so that it leaves room too.
     """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains, concurrency: int, max_unfinished: int) -> None:
@@ -66,7 +74,8 @@ class Actor:
         self._concurrency = concurrency
         self._max_unfinished = max_unfinished
         self._ledger: Ledger[Delivery] = Ledger()
-        self._running: dict[asyncio.Future[None], Ticket[Delivery]] = {}
+        self._running: dict[asyncio.Future[None], Job] = {}
+        self._putting: dict[asyncio.Future[None], Job] = {}
         self._observer = role if isinstance(role, Observer) else None
         self._freed = asyncio.Event()
         self._turns = Turns()
@@ -77,6 +86,7 @@ class Actor:
         self._running_of: Counter[str] = Counter()
         self.observed: frozenset[str] = frozenset()
         self.most_of_a_topic = concurrency
+        self.aside: Aside | None = None
         self.taken = 0
         self.finished = 0
         self.progress = 0
@@ -92,20 +102,25 @@ class Actor:
             if revocations != self._revocations:
                 # It was read before its partition went: whoever has it now reads it again.
                 continue
-            place = (delivery.topic, delivery.partition)
-            ticket = self._ledger.take(place, delivery.offset, delivery)
+            if self.aside is not None:
+                await self.aside.lot.open(delivery.partition)
+            ticket = self._ledger.take((delivery.topic, delivery.partition), delivery.offset, delivery)
             if ticket is None:
                 continue
             self.taken += 1
-            work = self._observe(delivery, ticket) or asyncio.create_task(self._handle(delivery, ticket))
-            self._running[work] = ticket
-            self._running_of[delivery.topic] += 1
-            # A task that is cancelled before its first step never runs a line of its own, so it can't free its room.
-            work.add_done_callback(self._ended)
+            self._take(Job(delivery, ticket) if self.aside is None else self.aside.job(delivery, ticket), ticket)
             if self.taken % TAKEN_IN_A_ROW == 0:
                 await asyncio.sleep(0)
-            while not self._has_room(delivery.topic):
+            while not self._reads_on(delivery):
                 await self._wait_for_change()
+
+    async def keep_lot(self) -> None:
+        """Begin what is in the lot of each partition that comes; for ever."""
+        while self.aside is not None:
+            for partition in self.aside.lot.partitions():
+                await self.aside.lot.open(partition)
+            self._take_back()
+            await asyncio.sleep(LOT_SECONDS)
 
     async def hand_over(self, seconds: float) -> bool:
         """Begin nothing until `revoke`, and give what runs that long to finish; whether all of it did.
@@ -120,8 +135,11 @@ class Actor:
         self._handing_over = False
         self._revocations += 1
         unfinished = self._ledger.revoke()
-        for task in self._running:
+        for task, job in (self._running | self._putting).items():
+            job.gone = True
             task.cancel()
+        if self.aside is not None:
+            self.aside.lot.forget()
         self._freed.set()
         if unfinished:
             log.info(
@@ -134,7 +152,7 @@ class Actor:
         """Take nothing more and give what runs that long to finish; False if some of it had to be cancelled."""
         self._closed = True
         await self._finished_within(seconds)
-        left = [task for task in self._running if not task.done()]
+        left = [task for task in (*self._running, *self._putting) if not task.done()]
         for task in left:
             task.cancel()
         if left:
@@ -154,28 +172,92 @@ class Actor:
         self._freed.clear()
         await self._freed.wait()
 
-    def _has_room(self, topic: str) -> bool:
-        free = len(self._running) < self._concurrency and self._running_of[topic] < self.most_of_a_topic
-        return free and len(self._ledger) < self._max_unfinished
+    def has_place(self, topic: str) -> bool:
+        """Whether one more event of a topic may be worked on."""
+        return len(self._running) < self._concurrency and self._running_of[topic] < self.most_of_a_topic
 
-    async def _handle(self, delivery: Delivery, ticket: Ticket[Delivery]) -> None:
+    def _reads_on(self, delivery: Delivery) -> bool:
+        """Whether there is room for whatever comes next: to be worked on, or in the lot."""
+        if len(self._ledger) >= self._max_unfinished:
+            return False
+        if self.aside is None or self.aside.lot.full(delivery.partition):
+            return self.has_place(delivery.topic)
+        return len(self._putting) < MOST_PUT_AT_ONCE
+
+    def _take(self, job: Job, ticket: Ticket[Delivery]) -> None:
+        if self.aside is None or not self.aside.takes(job):
+            self._begin(job, self._observe(job.delivery, ticket))
+            return
+        self._put_aside(job)
+        if len(self._ledger) > SHELTERED_AT:
+            for running in self._running.values():
+                if running.bucket and running.ticket and not running.sheltering:
+                    running.sheltering = True
+                    self._put_aside(running)
+
+    def _begin(self, job: Job, observed: "asyncio.Future[None] | None" = None) -> None:
+        work = observed or asyncio.create_task(self._handle(job))
+        self._running[work] = job
+        self._running_of[job.delivery.topic] += 1
+        if self.aside is not None:
+            self.aside.began(job)
+        # A task that is cancelled before its first step never runs a line of its own, so it can't free its room.
+        work.add_done_callback(self._ended)
+
+    def _put_aside(self, job: Job) -> None:
+        work = asyncio.create_task(self._put(job))
+        self._putting[work] = job
+        work.add_done_callback(self._was_put)
+
+    def _was_put(self, work: "asyncio.Future[None]") -> None:
+        self._putting.pop(work, None)
+        self._take_back()
+        self._freed.set()
+
+    def _take_back(self) -> None:
+        """Begin what is in the lot, as far as there is room for it."""
+        while self.aside is not None and not self._closed and not self._handing_over:
+            job = self.aside.next()
+            if job is None:
+                return
+            self._begin(job)
+
+    async def _put(self, job: Job) -> None:
+        """Put an event aside, and count it as read once its row is on the log."""
+        if self.aside is None or job.ticket is None:
+            return
         try:
-            await self._process(delivery)
-            self._finish(ticket)
+            await self.aside.put(job)
+            self._finish(job.ticket)
+        except Exception as error:
+            self._failed(job, error)
+
+    async def _handle(self, job: Job) -> None:
+        try:
+            await self._process(job.delivery)
+            if self.aside is not None:
+                await self.aside.remove(job)
+            if job.ticket is not None:
+                self._finish(job.ticket)
+            self.finished += 1
         except asyncio.CancelledError:
-            if ticket.void or self._closed:
+            if job.void or self._closed:
                 return
             task = asyncio.current_task()
             if task is not None and not task.cancelling():
                 self._ports.crashed(LogUnavailable("a send was cancelled: its record may not be on the log"))
             raise
-        except LostOwnership as error:
-            log.info("%s/%d@%d: partition lost, left to its owner", delivery.topic, delivery.partition, delivery.offset)
-            if not ticket.void:
-                # The assignment that it was taken in still stands, so nobody else would ever finish it.
-                self._ports.crashed(error)
         except Exception as error:
-            self._ports.crashed(error)
+            self._failed(job, error)
+
+    def _failed(self, job: Job, error: Exception) -> None:
+        if isinstance(error, LostOwnership):
+            lost = job.delivery
+            log.info("%s/%d@%d: partition lost, left to its owner", lost.topic, lost.partition, lost.offset)
+            if job.void:
+                return
+            # Else the assignment that it was taken in still stands, so nobody else would ever finish it.
+        self._ports.crashed(error)
 
     def _observe(self, delivery: Delivery, ticket: Ticket[Delivery]) -> "asyncio.Future[None] | None":
         """Have an observer look at an event, without a task of its own; None if it takes more than a look."""
@@ -200,16 +282,20 @@ class Actor:
             self._ports.crashed(error)
         else:
             self._finish(ticket)
+            self.finished += 1
 
     def _finish(self, ticket: Ticket[Delivery]) -> None:
         for released in self._ledger.finish(ticket):
             released.ack()
-        self.finished += 1
 
     def _ended(self, work: "asyncio.Future[None]") -> None:
-        ticket = self._running.pop(work, None)
-        if ticket is not None:
-            self._running_of[ticket.token.topic] -= 1
+        job = self._running.pop(work, None)
+        if job is not None:
+            job.ended = True
+            self._running_of[job.delivery.topic] -= 1
+            if self.aside is not None:
+                self.aside.ended(job)
+                self._take_back()
         self._freed.set()
 
     async def _process(self, delivery: Delivery) -> None:

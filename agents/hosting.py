@@ -7,6 +7,7 @@ from typing import Any
 from faust.types import StreamT
 
 from callstream.agents.actor import Actor
+from callstream.agents.lot import Parked
 from callstream.agents.ports import Delivery, Role
 from callstream.streams.blobs import BlobMissing, BlobStore, BlobTooLarge, check_in, check_out
 from callstream.streams.chain import Cell, Chains
@@ -91,7 +92,13 @@ def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: I
     return actor
 
 
-def _claimed(delivery: Delivery) -> FaustDelivery:
-    if not isinstance(delivery, FaustDelivery):
+def parked(delivery: Delivery) -> Parked:
+    """What the lot keeps of a delivery."""
+    one = _claimed(delivery)
+    return Parked(one.topic, one.partition, one.offset, one.key, one.value, one.headers, one.claim)
+
+
+def _claimed(delivery: Delivery) -> FaustDelivery | Parked:
+    if not isinstance(delivery, FaustDelivery | Parked):
         raise TypeError(f"{type(delivery).__name__} was not taken from a ServiceApp")
     return delivery

@@ -30,6 +30,14 @@ class StepRole:
         step = self._step(event)
         return Policy(step.name, step.attempts, step.timeout_seconds, keeps_deadline=True)
 
+    def queue_of(self, chain: str, version: int, sequence: int) -> str | None:
+        """What an event at that step waits for; None if that is no step of this service."""
+        try:
+            step = self._chains.get(chain, version).step(sequence)
+        except UnknownChain:
+            return None
+        return None if step is None or step.service != self._service else step.queue
+
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Let the step decide."""
         return await self._step(event).act(event, state)

@@ -15,12 +15,14 @@ from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
+from callstream.agents.aside import Aside
 from callstream.agents.delivery import make_engine, prepare_database
-from callstream.agents.hosting import AppPorts, host
+from callstream.agents.hosting import AppPorts, host, parked
 from callstream.agents.inference.admission.report import TELL_SECONDS
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
+from callstream.agents.lot import Lot
 from callstream.agents.notification import Notifier
 from callstream.agents.ports import Role
 from callstream.agents.recorder import Recorder
@@ -171,8 +173,12 @@ class Node:
         lanes = lanes_of(service)
         self._host(app, role, table, *lanes)
         # A backlog of one lane leaves room for the others.
-        self.actors[service].most_of_a_topic = -(-app.options.concurrency // len(lanes))
-        if service == topics.INFER:
+        actor = self.actors[service]
+        actor.most_of_a_topic = -(-app.options.concurrency // len(lanes))
+        if service == topics.INFER and table is not None:
+            lot = Lot(self._table(app, topics.PARKED, None), role.queue_of)
+            actor.aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
+            app.background.append(actor.keep_lot)
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
@@ -199,7 +205,7 @@ class Node:
         app.background.append(self._sweep_blobs)
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
 
-    def _table(self, app: ServiceApp, name: str, expired: Expired) -> DurableTable:
+    def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(
             name,
             key_type=bytes,
@@ -212,7 +218,8 @@ class Node:
         # Each service that remembers has a table of receipts.
         shown = name if name not in self._tables else f"{app.service_name}-{name}"
         self._tables[shown] = (durable, app.service_name)
-        app.background.append(Sweeper(durable, expired, time.time).run)
+        if expired is not None:
+            app.background.append(Sweeper(durable, expired, time.time).run)
         return durable
 
     def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:

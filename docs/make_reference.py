@@ -44,6 +44,7 @@ IN_TABLE = {
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
+    topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
 IN_HEADER = {

@@ -70,6 +70,11 @@ class Step:
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
 
+    @property
+    def queue(self) -> str:
+        """What its events wait for: a backlog there holds up no event of another queue on the same service."""
+        return self.name
+
     async def open(self, tools: Any) -> None:
         """Take what the step needs from the worker's tools (`callstream.agents.tools.Tools`)."""
 

@@ -22,6 +22,7 @@ from callstream.streams.topics import (
     INTAKE,
     NOTIFIED,
     OWN_TABLES,
+    PARKED,
     POOLS,
     RECEIPTS,
     REVIEW,
@@ -69,11 +70,11 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
 
 def tables_of(chains: Chains) -> list[tuple[str, str]]:
     """Every table as (service, table): callstream's own, `receipts` of each service with a step that remembers, and
-    `spending` of the one that calls models.
+    `spending` and `parked` of the one that calls models.
     """
     remembering = dict.fromkeys(step.service for chain in chains for step in chain.steps if step.remembers)
-    spending = [(INFER, SPENDING)] if INFER in remembering else []
-    return [*OWN_TABLES, *spending, *((service, RECEIPTS) for service in remembering)]
+    calling = [(INFER, SPENDING), (INFER, PARKED)] if INFER in remembering else []
+    return [*OWN_TABLES, *calling, *((service, RECEIPTS) for service in remembering)]
 
 
 def differences(wanted: TopicPlan, partitions: int, config: dict[str, str]) -> list[str]:

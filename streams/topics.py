@@ -11,6 +11,7 @@ VERDICTS = "verdicts"
 NOTIFIED = "notified"
 SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
 SPENDING = "spending"
+PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
 OWN_TABLES = (

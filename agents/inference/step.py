@@ -103,6 +103,11 @@ class Infer(Step):
             raise ValueError(f"step {self.name}: asks is {self.asks}; 1 to 8 are allowed")
         self._model: Model | None = None
 
+    @property
+    def queue(self) -> str:
+        """Its pool."""
+        return self.pool
+
     async def open(self, tools: Tools) -> None:
         """Take the model."""
         self._model = tools.model
