@@ -2,11 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.support.running import QUICK, Settings, System, Worker, running_system, until
+from tests.support.running import QUICK, Settings, System, Worker, as_record, running_system, submission, until
 
 LIMIT = 1_500
 ENDPOINT = ("inference", "pools", "copywriter", "endpoints", "0")
@@ -86,6 +88,38 @@ async def test_two_workers_share_a_limit(tmp_path: Path) -> None:
         most, calls = await spent(system)
         assert most <= LIMIT
         assert calls < TASKS
+
+
+@pytest.mark.timeout(240)
+async def test_a_backlog_keeps_no_other_tenant_waiting_and_outlives_a_kill(tmp_path: Path) -> None:
+    # 43 events of a lane are worked on at once: a backlog of 400 would be read to its end before the other tenant
+    few = {("engine", "concurrency"): 8, (*ENDPOINT, "concurrency"): 4}
+    async with running_system(tmp_path, (QUICK,), few, concurrency=4, median_ms=150, sigma=0.0) as system:
+        # given a backlog of one tenant, and tasks of another that come after it
+        worker = await system.start()
+        backlog, light = [f"h-{number}" for number in range(400)], [f"l-{number}" for number in range(3)]
+        for tenant, tasks in (("heavy", backlog), ("light", light)):
+            for task in tasks:
+                event = submission("quick", {"product_id": task, "title": "A blue mug"}, task)
+                await system.put("intake", as_record(replace(event, tenant=tenant), "intake"))
+
+        async def answered(tenant: str) -> int:
+            return int((await system.stub.report())["tenants"].get(tenant, {}).get("answered", 0))
+
+        # then those are answered while most of the backlog waits
+        await until(lambda: _is(answered("light"), 3), "the light tenant has its answers")
+        assert await answered("heavy") < 200
+        # and when the worker is killed, what had been put aside is found and done
+        await worker.kill()
+        await system.start()
+        await until(lambda: _is(answered("heavy"), 400), "the backlog is worked off", 90)
+        calls = (await system.stub.report())["calls"]
+        # calls in flight at the kill are asked again, no other
+        assert 403 <= calls <= 403 + 4
+
+
+async def _is(count: Awaitable[int], at_least: int) -> bool:
+    return await count >= at_least
 
 
 async def _shares(worker: Worker, partitions: int, gone: str = "") -> bool:

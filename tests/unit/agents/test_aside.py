@@ -8,7 +8,7 @@ import pytest
 
 from callstream.agents import actor as loop
 from callstream.agents.actor import Actor
-from callstream.agents.aside import Aside
+from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside
 from callstream.agents.fakes import FakeDelivery, FakePorts, deliver, stream
 from callstream.agents.lot import Lot, Parked
 from callstream.agents.ports import Delivery, Policy
@@ -222,7 +222,7 @@ async def test_a_full_lot_stops_the_reading_and_loses_nothing() -> None:
     bench = Bench(most=10)
     deliveries = read_in_order(tasks_of("a", 100))
     await bench.read(deliveries)
-    assert 10 <= len(list(bench.rows.scan(0))) < 10 + loop.MOST_PUT_AT_ONCE
+    assert 10 <= len(list(bench.rows.scan(0))) < 10 + MOST_PUT_AT_ONCE
     assert bench.actor.taken < 100
     await bench.end()
     assert sorted(bench.sent()) == [event.task for event in tasks_of("a", 100)]
@@ -271,7 +271,9 @@ async def test_what_is_put_at_once_is_all_found_whatever_comes_first() -> None:
     assert bucket is not None
     await bench.lot.open(0)
     await bench.lot.put(bucket, bench.parked(events[2]))
-    assert (last := bench.lot.take(bucket)) is not None and last.offset == 2
+    last = bench.lot.take(bucket)
+    assert last is not None
+    assert last.offset == 2
     await bench.lot.put(bucket, bench.parked(events[0]))
     await bench.lot.put(bucket, bench.parked(events[1]))
     assert [found.offset for found in (bench.lot.take(bucket), bench.lot.take(bucket)) if found] == [0, 1]
