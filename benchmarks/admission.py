@@ -2,7 +2,7 @@
 
     python -m benchmarks.admission overload
     python -m benchmarks.admission tokens --replicas 3 --minutes 4 [--kill 20] [--pause 15]
-    python -m benchmarks.admission fairness | lanes | capacity
+    python -m benchmarks.admission fairness | lanes | capacity | dead
 
 Tasks go straight onto the intake topic. The stub model server is the witness: it enforces its limits over any sliding
 60 seconds and counts what it let in, refused and was paid for; nothing of the engine's own counting is used.
@@ -14,7 +14,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from callstream.streams.event import Priority, Submission
 from callstream.streams.submission import Order, new_event
 
 CHAIN = "examples/fast/chain.py:chain"
+TWO_POOLS = "benchmarks/two_pools.py:chains"
+WAITS = 20
 TOKENS_A_CALL = 74
 Figures = dict[str, Any]
 
@@ -38,6 +41,7 @@ class Job:
     count: int
     words: int = 8
     priority: Priority = Priority.NORMAL
+    chain: str = "fast-copy"
 
 
 async def hand_in(bootstrap: str, jobs: Sequence[Job]) -> int:
@@ -53,7 +57,7 @@ async def hand_in(bootstrap: str, jobs: Sequence[Job]) -> int:
                 "description": " ".join(["sturdy"] * job.words),
             }
             event = new_event(
-                Submission(chain="fast-copy", input=given),
+                Submission(chain=job.chain, input=given),
                 Order(job.tenant, f"{job.tenant}-{number}", priority=job.priority),
                 time.time(),
             )
@@ -143,20 +147,92 @@ async def _faults(running: System, arguments: argparse.Namespace) -> None:
 
 
 async def fairness(arguments: argparse.Namespace) -> Figures:
-    """Three tenants with weights 1:1:2, one with ten times the tasks, one with prompts ten times as long."""
+    """Three tenants with backlogs and weights 1:1:2, one with many tasks, one with long prompts; a fourth with few."""
     shape = Shape(inference="[inference.tenants]\nmany = 1\nlong = 1\nheavy = 2")
-    jobs = [
-        Job("many", arguments.tasks * 10),
-        Job("long", arguments.tasks, words=200),
-        Job("heavy", arguments.tasks * 4),
-    ]
-    async with system(CHAIN, shape, concurrency=16, median_ms=100, sigma=0.0, seed=7) as running:
-        await hand_in(running.bootstrap, jobs)
+    jobs = [Job("many", 3_500), Job("long", 350, words=200), Job("heavy", 2_200)]
+    async with system(CHAIN, shape, concurrency=8, median_ms=200, sigma=0.0, seed=7) as running:
+        alone = await _waits(running, "alone", Priority.NORMAL)
+        count = await hand_in(running.bootstrap, jobs)
+        # What is before the pool works off its topics in their order.
+        await until_ended(running.bootstrap, count + WAITS, "infer")
+        before = await _tokens(running)
+        beside = await _waits(running, "light", Priority.NORMAL)
         await asyncio.sleep(arguments.seconds)
-        report = await running.stub.report()
-    served = {name: counts["tokens"] for name, counts in report["tenants"].items()}
+        after, left = await _tokens(running), await running.stub.report()
+    served = {job.tenant: after[job.tenant] - before.get(job.tenant, 0) for job in jobs}
     total = sum(served.values())
-    return {"tokens_served": served, "percent": {name: round(100 * count / total, 1) for name, count in served.items()}}
+    return {
+        "left_over": {job.tenant: job.count - left["tenants"][job.tenant]["answered"] for job in jobs},
+        "tokens_served": served,
+        "percent_of_25_25_50": {name: round(100 * count / total, 1) for name, count in served.items()},
+        "light_alone_median_and_most_seconds": _median_and_most(alone),
+        "light_beside_median_and_most_seconds": _median_and_most(beside),
+    }
+
+
+async def dead(arguments: argparse.Namespace) -> Figures:
+    """Two pools on one service, of which one takes every call and never answers."""
+    async with _never_answers() as url:
+        other = f'[[inference.pools.other.endpoints]]\nname = "dead"\nbase_url = "{url}"\nmodel = "m"\n'
+        async with system(
+            TWO_POOLS, Shape(inference=other), concurrency=8, median_ms=200, sigma=0.0, seed=7
+        ) as running:
+            good = int(40 * (arguments.seconds + 30) * 2)
+            await hand_in(running.bootstrap, [Job("bench", good)])
+            await until_ended(running.bootstrap, good, "infer")
+            alone = await _rate(running, arguments.seconds)
+            await hand_in(running.bootstrap, [Job("bench", arguments.tasks, chain="other-copy")])
+            await asyncio.sleep(10)
+            beside = await _rate(running, arguments.seconds)
+    return {
+        "calls_a_second_alone": round(alone, 2),
+        "calls_a_second_beside_a_dead_pool": round(beside, 2),
+        "percent": round(100 * beside / alone, 1),
+    }
+
+
+async def _rate(running: System, seconds: float) -> float:
+    """Calls answered a second."""
+    before, began = (await running.stub.report())["answered"], time.monotonic()
+    await asyncio.sleep(seconds)
+    return float(((await running.stub.report())["answered"] - before) / (time.monotonic() - began))
+
+
+async def _tokens(running: System) -> dict[str, int]:
+    """Tokens served so far, by tenant."""
+    return {name: counts["tokens"] for name, counts in (await running.stub.report())["tenants"].items()}
+
+
+async def _waits(running: System, name: str, priority: Priority) -> list[float]:
+    """Seconds from handing in to the answer, for tasks that come one after another."""
+    waits = []
+    for number in range(WAITS):
+        began = time.monotonic()
+        await hand_in(running.bootstrap, [Job(f"{name}{number}", 1, priority=priority)])
+        while not (await running.stub.report())["tenants"].get(f"{name}{number}", {}).get("answered"):
+            if time.monotonic() - began > 60:
+                break
+            await asyncio.sleep(0.02)
+        waits.append(time.monotonic() - began)
+    return waits
+
+
+def _median_and_most(waits: list[float]) -> tuple[float, float]:
+    return round(sorted(waits)[len(waits) // 2], 2), round(max(waits), 2)
+
+
+@asynccontextmanager
+async def _never_answers() -> AsyncIterator[str]:
+    """The address of a server that takes connections and says nothing."""
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65_536):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
 
 
 async def capacity(arguments: argparse.Namespace) -> Figures:
@@ -187,15 +263,7 @@ async def lanes(arguments: argparse.Namespace) -> Figures:
         await hand_in(running.bootstrap, [Job("low", arguments.tasks, priority=Priority.LOW)])
         # The lanes are those of the pool: what is before it works off its topics in their order.
         await until_ended(running.bootstrap, arguments.tasks, "infer.low")
-        waits = []
-        for number in range(20):
-            began = time.monotonic()
-            await hand_in(running.bootstrap, [Job(f"high{number}", 1, priority=Priority.HIGH)])
-            while not (await running.stub.report())["tenants"].get(f"high{number}", {}).get("answered"):
-                if time.monotonic() - began > 60:
-                    break
-                await asyncio.sleep(0.02)
-            waits.append(time.monotonic() - began)
+        waits = await _waits(running, "high", Priority.HIGH)
         memory = max(memory_mb(worker.pid) for worker in running.workers)
     return {"backlog": arguments.tasks, "high_seconds": [round(wait, 2) for wait in sorted(waits)], "rss_mb": memory}
 
@@ -204,6 +272,7 @@ CASES: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, Figures]]] =
     "overload": overload,
     "tokens": tokens,
     "fairness": fairness,
+    "dead": dead,
     "capacity": capacity,
     "lanes": lanes,
 }

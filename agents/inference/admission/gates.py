@@ -16,6 +16,10 @@ from callstream.streams.event import Json
 
 Clock = Callable[[], float]
 
+QUANTUM_TOKENS = 10
+"""Of each round, for a tenant of weight 1: less than any call takes, so that nobody sends several in a row while others
+wait, and who comes new waits for one call of each. Rounds are reckoned, not walked through: short ones cost nothing."""
+
 LIMITS = {
     "requests_per_minute": (Unit.REQUESTS, MINUTE_SECONDS),
     "tokens_per_minute": (Unit.TOKENS, MINUTE_SECONDS),
@@ -113,6 +117,7 @@ class Gates(Mapping[str, Gate]):
                     FairQueue(
                         {str(lane): weight for lane, weight in options.lanes.items()},
                         lambda tenant: self._options.tenants.get(tenant, 1),
+                        QUANTUM_TOKENS,
                     ),
                     Estimator(max(one.max_answer_tokens for one in pool.endpoints)),
                     self._clocks,
