@@ -83,7 +83,8 @@ class Purse:
     """Allowances by account name. `clock` is monotonic; `wall` (epoch seconds) dates what the next owner reads.
 
     Clocks of two machines may be apart by `margin` at most: a slice read from another one's row counts that much
-    longer.
+    longer. A clock that is set wrong while this runs does no harm: rows are dated by the latest that it has shown
+    since the start, and read by the earliest, so that what was spent counts longer and never shorter.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Purse:
         self._margin = margin
         self._rows = rows
         self._clock, self._wall = clocks
+        self._earliest = self._latest = self._wall() - self._clock()
         self._allowances = {name: self._new(limits) for name, limits in accounts.items()}
         self._owned: frozenset[int] = frozenset()
         self._epoch = -1
@@ -206,6 +208,10 @@ class Purse:
     def _new(self, limits: tuple[Limit, ...]) -> Allowance:
         return Allowance(limits, self._partitions, self._margin)
 
+    def _look_at_clocks(self) -> None:
+        ahead = self._wall() - self._clock()
+        self._earliest, self._latest = min(self._earliest, ahead), max(self._latest, ahead)
+
     def _own(self, name: str, allowance: Allowance, partition: int) -> None:
         raw = self._rows.read(partition, name.encode())
         kept = self._parted.pop((name, partition), None)
@@ -213,10 +219,10 @@ class Purse:
             # Nobody has spent of it since: what this replica knows is exact, and dated by no other clock.
             allowance.take_back(partition, kept)
             return
-        now, ahead = self._clock(), self._wall() - self._clock()
+        self._look_at_clocks()
         stored: dict[str, list[Slice]] = strict_json.unpack(raw) if raw is not None else {}
-        rows = {limit: [(end - ahead, spent) for end, spent in slices] for limit, slices in stored.items()}
-        allowance.own(partition, rows, now)
+        rows = {limit: [(end - self._earliest, spent) for end, spent in slices] for limit, slices in stored.items()}
+        allowance.own(partition, rows, self._clock())
 
     def _row(self, name: str, partition: int, dates: _Dates) -> bytes | None:
         allowance = self._allowances.get(name)
@@ -239,7 +245,8 @@ class Purse:
             batch, self._batch = self._batch, _Batch()
             failure: Exception | None = None
             try:
-                dates = _Dates(self._wall() - self._clock())
+                self._look_at_clocks()
+                dates = _Dates(self._latest)
                 await asyncio.gather(*(self._write(name, partition, dates) for name, partition in batch.rows))
             except Exception as error:
                 failure = error

@@ -115,6 +115,14 @@ def test_other_limits_keep_what_was_spent() -> None:
     assert whole.opens(tokens(101), 1.0)[0] > 1.0
 
 
+def test_under_other_limits_what_a_former_owner_spent_counts_as_long() -> None:
+    heir = Allowance((TOKENS,), 1, MARGIN)
+    heir.own(0, {TOKENS.name: [(1.0, 1000)]}, 1.0)
+    before = heir.opens(tokens(1), 2.0)
+    heir.set_limits((TOKENS, REQUESTS), 2.0)
+    assert heir.opens(tokens(1), 2.0) == before == (1.0 + MINUTE_SECONDS + 2 * MARGIN, Unit.TOKENS)
+
+
 @dataclass
 class Replicas:
     """Replicas that share one limit, and an endpoint that sees every request a moment after it was admitted."""

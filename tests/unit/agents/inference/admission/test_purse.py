@@ -176,3 +176,35 @@ async def test_what_was_spent_does_not_age_more_slowly_with_each_owner() -> None
         owner.settle(owner.reserve(["acme"], tokens(1), clock.now), tokens(0))
         await asyncio.sleep(0.3)
     assert when <= 100.0 + 60 + 2 * MARGIN + 0.5
+
+
+async def test_a_reservation_that_was_never_written_leaves_what_was_read_anew_alone() -> None:
+    # given a reservation that the log did not take, and partitions that are read anew in the same half second
+    rows, clock = MemorySpending(owned=ALL), Clock()
+    purse = a_purse(rows, clock)
+    lost = purse.reserve(["acme"], tokens(250), clock.now)
+    rows.rebalance(ALL)
+    purse.refresh()
+    # when all is spent and the lost one is given back
+    await spend(purse, 1000)
+    purse.settle(lost, tokens(0), sent=False)
+    # then nothing is free
+    assert purse.opens(["acme"], tokens(1), clock.now)[0] > clock.now
+
+
+@pytest.mark.parametrize(("writer", "reader"), [(-3600.0, 0.0), (3600.0, 0.0), (0.0, 3600.0), (0.0, -3600.0)])
+async def test_a_clock_that_was_set_wrong_shortens_nothing(writer: float, reader: float) -> None:
+    # given two replicas whose clocks agreed when they began
+    log: dict[tuple[int, bytes], bytes] = {}
+    rows, others = MemorySpending(log, ALL), MemorySpending(log)
+    clock, other_clock = Clock(), Clock()
+    purse, other = a_purse(rows, clock), a_purse(others, other_clock)
+    # when one of them is set wrong, what was spent is written, and the partitions go over
+    clock.ahead += writer
+    other_clock.ahead += reader
+    await spend(purse, 1000)
+    rows.rebalance(frozenset())
+    others.rebalance(ALL)
+    other.refresh()
+    # then it counts for its minute
+    assert 100.0 + 60 <= other.opens(["acme"], tokens(1), 100.0)[0] <= 100.0 + 60 + 2 * MARGIN + 0.5
