@@ -7,12 +7,16 @@ places, and one portion is always left for a bucket that is not there yet. What 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from callstream.agents.lot import Bucket, Lot, Parked
 from callstream.agents.ports import Delivery
+from callstream.streams.event import Json
 from callstream.streams.ledger import Ticket
+from callstream.streams.topics import lane_in
 
 MOST_PUT_AT_ONCE = 64
+MOST_REPORTED = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -108,12 +112,12 @@ class Aside:
         if job.parked is not None and job.bucket is not None:
             await self.lot.remove(job.bucket, job.parked)
 
-    def report(self) -> list[dict[str, str | int]]:
-        """How many events wait in the lot: by topic, queue and tenant."""
+    def report(self, queue: str) -> list[Json]:
+        """How many events of a queue wait in the lot, by lane and tenant: of the first `MOST_REPORTED` buckets."""
+        buckets = (one for topic in self.lot.topics() for one in self.lot.buckets(topic) if one.queue == queue)
         return [
-            {"topic": topic, "queue": bucket.queue, "tenant": bucket.tenant, "events": self.lot.waiting(bucket)}
-            for topic in self.lot.topics()
-            for bucket in self.lot.buckets(topic)[:MOST_REPORTED]
+            {"lane": lane_in(one.topic), "tenant": one.tenant, "events": self.lot.waiting(one)}
+            for one in islice(buckets, MOST_REPORTED)
         ]
 
     def _portion(self, topic: str) -> int:
@@ -121,6 +125,3 @@ class Aside:
 
     def _is_here(self, job: Job) -> bool:
         return job.bucket is not None and self.lot.has(job.bucket, job.delivery.partition, job.delivery.offset)
-
-
-MOST_REPORTED = 100

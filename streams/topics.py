@@ -54,6 +54,15 @@ def lane_of(service: str, priority: str) -> str:
     return lane if lane in lanes_of(service) else service
 
 
+def lane_in(topic: str) -> str:
+    """The priority of the events in a topic of a service with lanes.
+
+    >>> lane_in("callstream.infer"), lane_in("callstream.infer.low")
+    ('normal', 'low')
+    """
+    return topic.removeprefix(f"{PREFIX}.").partition(".")[2] or "normal"
+
+
 def group_of(service: str) -> str:
     """The app id of a service, and so its consumer group and the prefix of its changelogs."""
     return f"{PREFIX}-{service}"

@@ -50,18 +50,22 @@ def tables(told: Json) -> Group:
     waiting = Table(box=box.SIMPLE_HEAD)
     for name in ("pool", "replica", "lane", "tenant"):
         waiting.add_column(name, overflow="fold")
-    for name in ("calls", "tokens", "the next one waits for", "for"):
+    for name in ("calls", "tokens", "put aside", "the next one waits for", "for"):
         waiting.add_column(name, justify="right")
     for replica, found in told["replicas"].items():
         for pool in found:
             for one in pool["endpoints"]:
                 endpoints.add_row(*map(escape, _endpoint(pool["pool"], replica, one)))
-            for group in pool["waiting"]:
-                until = pool["until_seconds"]
+            until = pool["until_seconds"]
+            aside = {(one["lane"], one["tenant"]): one["events"] for one in pool.get("aside", ())}
+            at_gate = {(one["lane"], one["tenant"]): one for one in pool["waiting"]}
+            for lane, tenant in at_gate | aside:
+                group = at_gate.get((lane, tenant), {"calls": 0, "tokens": 0})
                 waiting.add_row(
-                    *map(escape, (pool["pool"], replica, group["lane"], group["tenant"])),
+                    *map(escape, (pool["pool"], replica, lane, tenant)),
                     f"{group['calls']:,}",
                     f"{group['tokens']:,}",
+                    f"{aside.get((lane, tenant), 0):,}",
                     escape(pool["reason"] or "-"),
                     "-" if until is None else f"{max(0.0, until):.1f} s",
                 )

@@ -5,7 +5,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from callstream.agents.inference.admission.report import Reports
 from callstream.agents.review import Verdict, refusal, verdict_event
@@ -51,7 +51,8 @@ SHOWN_DEPTH = 128
 class LivePort:
     """What the web asks of one gateway. `journal` is set by whoever builds both.
 
-    `shown` are the tables of this process for people to look at, by name, each with its service.
+    `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
+    pool that the next step of a task's row calls, None if it calls none.
     """
 
     journal: Journal
@@ -66,6 +67,7 @@ class LivePort:
         self._tracing = tracing
         self._hub = Hub(epoch=secrets.token_hex(4))
         self.shown: dict[str, tuple[Readable, str]] = {}
+        self.queue_of: Callable[[Json], str | None] = lambda _row: None
         self._reports = Reports()
 
     @property
@@ -93,7 +95,15 @@ class LivePort:
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why a task's call waits."""
-        return self._reports.why(tenant, task, time.monotonic())
+        now = time.monotonic()
+        if (why := self._reports.why(tenant, task, now)) is not None:
+            return why
+        try:
+            row = self._row(tenant, task)
+        except Unavailable:
+            return None
+        pool = self.queue_of(row) if row is not None else None
+        return None if row is None or pool is None else self._reports.aside(tenant, pool, row["priority"], now)
 
     def begin_trace(self, incoming: str | None) -> str | None:
         """The traceparent of the span that a submission begins."""

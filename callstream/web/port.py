@@ -8,7 +8,8 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
      callback: {url, state, attempts} | null}
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
-tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}.
+tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
+enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}.
 
 `state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
 """

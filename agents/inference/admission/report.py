@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from callstream.agents.inference.admission.decide import Reason
 from callstream.streams.event import Json
 
 TELL_SECONDS = 1.0
@@ -43,4 +44,23 @@ class Reports:
             found = (report.get("calls") or {}).get(f"{tenant}/{task}")
             if isinstance(found, dict):
                 return {**found, "replica": name}
+        return None
+
+    def aside(self, tenant: str, pool: str, lane: str, now: float) -> Json | None:
+        """That tasks of a tenant wait before a pool's gate, which has enough of it; None if no replica says so."""
+        for name, report in self.alive(now).items():
+            for one in report["pools"]:
+                if not isinstance(one, dict) or one.get("pool") != pool:
+                    continue
+                for group in one.get("aside") or ():
+                    if (group["tenant"], group["lane"]) == (tenant, lane):
+                        waits_for = f"its turn among {group['events']:,} tasks of {tenant} that were put aside"
+                        return {
+                            "pool": pool,
+                            "reason": str(Reason.FAIR_SHARE),
+                            "waits_for": waits_for,
+                            "lane": lane,
+                            "put_aside": group["events"],
+                            "replica": name,
+                        }
         return None

@@ -37,3 +37,17 @@ def test_replicas_are_bounded() -> None:
     for number in range(MOST_REPLICAS + 10):
         reports.hear(f"r{number}", REPORT, float(number) / 1000)
     assert len(reports.alive(1.5)) == MOST_REPLICAS
+
+
+def test_who_is_before_the_gate_is_told_how_many_are_there() -> None:
+    reports = Reports()
+    groups = [{"lane": "normal", "tenant": "acme", "events": 1_200}]
+    reports.hear("a", {"pools": [7, {"pool": "other"}], "calls": {}}, 0.0)
+    reports.hear("b", {"pools": [{"pool": "copywriter", "aside": groups}], "calls": {}}, 0.0)
+    found = reports.aside("acme", "copywriter", "normal", 1.0)
+    assert found is not None
+    assert (found["reason"], found["put_aside"], found["replica"]) == ("fair share", 1_200, "b")
+    assert "1,200 tasks of acme" in found["waits_for"]
+    assert reports.aside("acme", "copywriter", "low", 1.0) is None
+    assert reports.aside("beta", "copywriter", "normal", 1.0) is None
+    assert reports.aside("acme", "other", "normal", 1.0) is None

@@ -32,7 +32,7 @@ SEND_SECONDS = 1.0
 """How long a permit is good for."""
 NETWORK_SECONDS = MARGIN - SEND_SECONDS
 PARTITIONS = 4
-TOKENS, REQUESTS = 600, 24
+TOKENS, REQUESTS = 600, 40
 MOST_OUT = 100
 """With its prompt a call fits in one quota of the smallest share, TOKENS / PARTITIONS."""
 PROMPT, MOST_PROMPT = 8, 40
@@ -315,23 +315,23 @@ WAYS = st.builds(
     Way,
     st.sampled_from([*WEIGHTS]),
     st.sampled_from([*Priority]),
-    st.integers(1, MOST_OUT),
-    st.sampled_from([1.0, 1.0, 0.6, 0.1]),
+    st.sampled_from([1, 30, MOST_OUT, MOST_OUT]),
+    st.sampled_from([1.0, 1.0, 1.0, 0.1]),
     st.sampled_from([0.0, 0.0, 0.3, SEND_SECONDS - LOG_SECONDS - 0.001, SEND_SECONDS + 0.2]),
     st.sampled_from([0.0, 0.0, NETWORK_SECONDS]),
     st.sampled_from([False, False, False, True]),
 )
 STEPS = st.one_of(
-    st.tuples(st.just("arrive"), WHO, st.integers(1, 8), WAYS),
-    st.tuples(st.just("arrive"), WHO, st.integers(1, 8), WAYS),
-    st.tuples(st.just("arrive"), WHO, st.integers(1, 8), WAYS),
+    st.tuples(st.just("arrive"), WHO, st.sampled_from([1, 6, 12]), WAYS),
+    st.tuples(st.just("arrive"), WHO, st.sampled_from([1, 6, 12]), WAYS),
+    st.tuples(st.just("arrive"), WHO, st.sampled_from([1, 6, 12]), WAYS),
     st.tuples(st.just("rebalance"), PAUSES, OWNERS),
     st.tuples(st.just("stop"), WHO, PAUSES, OWNERS),
     st.tuples(st.just("go on"), WHO),
     st.tuples(st.just("kill"), WHO, PAUSES, OWNERS),
     st.tuples(st.just("step clock"), WHO, st.sampled_from([0.0, HOUR, -HOUR])),
 )
-GAPS = st.sampled_from([0.0, 0.01, 0.4, 2.0, 15.0, 40.0, 58.0])
+GAPS = st.sampled_from([0.0, 0.01, 0.4, 2.0, 15.0, 58.0])
 SKEWS = st.sampled_from([(0.0, 0.0, 0.0), (-0.7, 0.0, 0.7), (0.7, -0.7, 0.0)])
 
 
