@@ -64,14 +64,11 @@ class Amount:
 
     def of(self, unit: Unit) -> int:
         """The part of it that a limit of that unit counts."""
-        match unit:
-            case Unit.REQUESTS:
-                return 1
-            case Unit.TOKENS_IN:
-                return self.tokens_in
-            case Unit.TOKENS_OUT:
-                return self.tokens_out
-        return self.total
+        if unit is Unit.REQUESTS:
+            return 1
+        if unit is Unit.TOKENS:
+            return self.tokens_in + self.tokens_out
+        return self.tokens_in if unit is Unit.TOKENS_IN else self.tokens_out
 
     @property
     def total(self) -> int:

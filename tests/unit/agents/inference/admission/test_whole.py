@@ -317,7 +317,7 @@ WAYS = st.builds(
     st.sampled_from([*Priority]),
     st.sampled_from([1, 30, MOST_OUT, MOST_OUT]),
     st.sampled_from([1.0, 1.0, 1.0, 0.1]),
-    st.sampled_from([0.0, 0.0, 0.3, SEND_SECONDS - LOG_SECONDS - 0.001, SEND_SECONDS + 0.2]),
+    st.sampled_from([0.0, 0.0, 0.3, SEND_SECONDS - LOG_SECONDS - 0.001, 5.0]),
     st.sampled_from([0.0, 0.0, NETWORK_SECONDS]),
     st.sampled_from([False, False, False, True]),
 )
