@@ -18,7 +18,8 @@ from callstream.agents.actor import Actor
 from callstream.agents.fakes import FakeDelivery, FakePorts, stream
 from callstream.agents.inference.call import Reply
 from callstream.agents.inference.fakes import ScriptedModel
-from callstream.agents.inference.metrics import metrics
+from callstream.agents.inference.options import InferenceOptions
+from callstream.agents.inference.stack import build_model
 from callstream.agents.intake import Intake
 from callstream.agents.steps import StepRole
 from callstream.agents.tools import Tools
@@ -293,9 +294,11 @@ def test_what_curl_sends_is_taken(routes: set[tuple[str, str]]) -> None:
 def test_metrics_are_there(name: str) -> None:
     registry = CollectorRegistry()
     Metrics(registry)
-    metrics(registry)
+    one = {"name": "a", "base_url": "http://127.0.0.1:1/v1", "model": "m", "limits": {"requests_per_day": 1}}
+    options = InferenceOptions.model_validate({"pools": {"writer": {"endpoints": [one]}}})
+    build_model(options, registry=registry)
     known = {metric.name for metric in registry.collect()}
-    named = {each.removesuffix("_total") for each in re.findall(r"\bcallstream_(?:web|model)_\w+", text_of(name))}
+    named = {each.removesuffix("_total") for each in re.findall(r"`(callstream_\w+)[`{]", text_of(name))}
     assert named <= known
 
 
