@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import faust
@@ -23,6 +23,7 @@ from callstream.streams.broker.classpath import Progress
 from callstream.streams.broker.embedded import silent
 from callstream.streams.chain import Chains
 from callstream.streams.declare import declare, plan
+from callstream.streams.engine import HEARTBEAT_SHARE, EngineOptions
 from callstream.streams.loading import load_chains
 
 log = logging.getLogger("callstream.worker")
@@ -30,6 +31,7 @@ log = logging.getLogger("callstream.worker")
 HOUR = 3_600.0
 LOOK_SECONDS = 0.25
 STOP_SECONDS = 10.0
+BEAT_SECONDS = 1.0
 FAILED = 1
 GC_THRESHOLD = (50_000, 20, 20)
 TERMINAL = Path("/dev/tty")
@@ -106,11 +108,14 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     rereading = asyncio.create_task(_reread(_reloader(node), presence))
+    beating = asyncio.create_task(_beat(presence))
+    await _let_expire(presence.killed_at, settings.engine, stop)
     log.info("starting %s on %s", ", ".join(node.apps), bootstrap)
     starting = asyncio.create_task(node.main.start())
     starting.add_done_callback(_freeze)
     failure = await _until(node, starting, stop)
     rereading.cancel()
+    beating.cancel()
     patience = settings.engine.drain_seconds + STOP_SECONDS
     try:
         async with asyncio.timeout(patience):
@@ -123,6 +128,29 @@ async def _serve(
         return FAILED
     log.info("stopped")
     return 0
+
+
+async def _beat(presence: Presence) -> None:
+    """Leave word of this worker's life every second, for the next one in its folder; until it is cancelled."""
+    while True:
+        with suppress(OSError):
+            presence.beat()
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _let_expire(killed_at: float | None, engine: EngineOptions, stop: asyncio.Event) -> None:
+    """Join the groups only when they are about to give up a worker that was killed in this folder.
+
+    Who joins earlier has the others stop, and wait with it until that one's session is over.
+    """
+    if killed_at is None:
+        return
+    over = killed_at + engine.session_timeout_seconds * (1 - HEARTBEAT_SHARE) - time.time()
+    seconds = min(over, engine.session_timeout_seconds)
+    if seconds > 0:
+        log.info("a worker was killed here: starting in %.1f s, when its place in the groups is free", seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _freeze(_: "asyncio.Task[None]") -> None:

@@ -37,6 +37,8 @@ log = logging.getLogger("callstream.engine")
 
 BEAT_SECONDS = 0.5
 LEASE_SHARE = 0.8
+HEARTBEAT_SHARE = 0.3
+"""Of the session time-out, between heartbeats."""
 BATCH_BYTES = 256 * 1024
 """Of one partition's records in a request. An idempotent producer has one under way for each: with Kafka's 16 KiB, ten
 records wait for each other's confirmation."""
@@ -162,7 +164,7 @@ class ServiceApp(faust.App):
             broker_max_poll_records=options.poll_records,
             broker_commit_interval=options.commit_interval_seconds,
             broker_session_timeout=options.session_timeout_seconds,
-            broker_heartbeat_interval=options.session_timeout_seconds * 0.3,
+            broker_heartbeat_interval=options.session_timeout_seconds * HEARTBEAT_SHARE,
             consumer_auto_offset_reset="earliest",
             producer_acks=-1,
             producer_linger=options.linger_seconds,
