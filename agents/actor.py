@@ -6,41 +6,30 @@ delivery is taken only when there is room, so that what cannot run stays in Kafk
 
 import asyncio
 import logging
-import traceback
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from random import Random
 
 from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside, Job
-from callstream.agents.patience import patience
-from callstream.agents.ports import Delivery, Observer, Policy, Ports, Role
-from callstream.agents.settle import Work, line, settle
+from callstream.agents.ports import Delivery, Observer, Ports, Role
+from callstream.agents.trying import Trying
 from callstream.agents.turns import Turns
 from callstream.streams import logs
-from callstream.streams.chain import Attempts, Chains, UnknownChain
-from callstream.streams.event import MAX_NOTES, Event, Failure
+from callstream.streams.chain import Chains
+from callstream.streams.event import Event
 from callstream.streams.ledger import Ledger, LedgerSnapshot, Ticket
 from callstream.streams.letters import unreadable
-from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.wire import BadEvent, LogUnavailable, Record, decode
 from callstream.streams.wire import encode as encode_event
 
 log = logging.getLogger("callstream.actor")
 
-MAX_TRACEBACK = 8000
-LONGEST_PAUSE_ASKED_SECONDS = 60.0
 CANCELLED_SECONDS = 5.0
 """How long a drain waits for what it has cancelled."""
-
-
 TAKEN_IN_A_ROW = 4
 """After so many the others of the process get a turn: what is queued is handed over without a pause."""
-
-
 SHELTERED_AT = 1_024
 """Unacknowledged events at which those that are worked on are put into the lot too: the log is read on behind them."""
 LOT_SECONDS = 0.25
@@ -79,7 +68,7 @@ class Actor:
         self._observer = role if isinstance(role, Observer) else None
         self._freed = asyncio.Event()
         self._turns = Turns()
-        self._random = Random()
+        self._trying = Trying(role, ports, chains)
         self._closed = False
         self._handing_over = False
         self._revocations = 0
@@ -89,7 +78,11 @@ class Actor:
         self.aside: Aside | None = None
         self.taken = 0
         self.finished = 0
-        self.progress = 0
+
+    @property
+    def progress(self) -> int:
+        """Grows with each try that ended without an outcome."""
+        return self._trying.retries
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Take deliveries while there is room, until the stream ends or the actor is drained."""
@@ -321,7 +314,7 @@ class Actor:
                 await self._perform(moved, event, delivery)
 
     async def _perform(self, moved: list[Record], event: Event, delivery: Delivery) -> None:
-        for record in moved or await self._decide(event, delivery):
+        for record in moved or await self._trying.records(event, delivery):
             await self._ports.send(record, delivery)
 
     def _moved(self, event: Event, delivery: Delivery) -> list[Record]:
@@ -332,85 +325,6 @@ class Actor:
             return [encode_event(event, delivery.topic)]
         except ValueError as error:
             raise BadEvent(f"in the wrong partition, and {error}") from None
-
-    async def _decide(self, event: Event, delivery: Delivery) -> list[Record]:
-        """Try until there is an outcome other than Retry; then the records that follow from it."""
-        started = self._ports.now()
-        policy = Policy(step=self.role.service)
-        notes: deque[str] = deque(maxlen=MAX_NOTES)
-        attempt = event.attempt
-        try:
-            policy = self.role.policy(event)
-        except UnknownChain as error:
-            outcome: Outcome = Bury(_failure(error))
-        else:
-            with self._ports.span(policy.step, event) if policy.traced else nullcontext() as span:
-                if span is not None:
-                    event = replace(event, traceparent=span.traceparent)
-                while True:
-                    tried = event if attempt == event.attempt else replace(event, attempt=attempt)
-                    outcome = await self._try(tried, delivery, policy)
-                    if not isinstance(outcome, Retry):
-                        break
-                    self.progress += 1
-                    notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
-                    if attempt >= policy.attempts.most:
-                        outcome = Bury(outcome.failure, policy.ends_task)
-                        break
-                    await asyncio.sleep(self._pause(policy.attempts, attempt, outcome.after_seconds))
-                    attempt += 1
-                if span is not None:
-                    span.tag("outcome", type(outcome).__name__)
-                    span.tag("attempts", attempt - event.attempt + 1)
-        work = Work(
-            self.role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
-        )
-        log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
-        return self._settle(event, outcome, work)
-
-    def _settle(self, event: Event, outcome: Outcome, work: Work) -> list[Record]:
-        """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
-        try:
-            return settle(event, outcome, work, self._chains)
-        except Exception as error:
-            log.exception("what %s decided can't be performed", work.step, extra={"task": event.task})
-            target = outcome.event if isinstance(outcome, Resume) else event
-            return settle(target, Bury(_failure(error)), work, self._chains)
-
-    async def _try(self, event: Event, delivery: Delivery, policy: Policy) -> Outcome:
-        now = self._ports.now()
-        if policy.keeps_deadline and event.deadline is not None and now > event.deadline:
-            late = f"its deadline passed {now - event.deadline:.1f} s before {policy.step!r} could start"
-            return Bury(Failure(kind="deadline", message=late))
-        try:
-            async with patience(policy.timeout_seconds) as allowed:
-                return await self.role.act(event, self._ports.cell(event.key, delivery))
-        except (LostOwnership, LogUnavailable, KeyboardInterrupt, SystemExit, GeneratorExit):
-            raise
-        except BaseException as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise
-            if isinstance(error, TimeoutError) and allowed.expired():
-                late = f"{policy.step!r} took longer than {policy.timeout_seconds:g} s"
-                return Retry(Failure(kind="timeout", message=late))
-            # Also what is no Exception: a panic of a native library, or the cancellation of what the step waited for.
-            log.exception("step %s failed", policy.step, extra={"task": event.task, "tenant": event.tenant})
-            return Retry(_failure(error))
-
-    def _pause(self, attempts: Attempts, attempt: int, asked: float | None) -> float:
-        ceiling = min(attempts.longest_pause_seconds, attempts.first_pause_seconds * 2.0 ** min(attempt - 1, 60))
-        pause = self._random.uniform(0, ceiling)
-        return max(pause, min(asked, LONGEST_PAUSE_ASKED_SECONDS)) if asked is not None else pause
-
-
-def _failure(error: BaseException) -> Failure:
-    """An exception as an event carries it, whatever its text is and however long."""
-    if isinstance(error, UnknownChain):
-        return Failure(kind="unknown-chain", message=line(str(error)))
-    said = "".join(traceback.format_exception_only(error)).strip()
-    where = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
-    return Failure(kind="bug", message=line(said), traceback=where[-MAX_TRACEBACK:])
 
 
 def _trace_of(event: Event) -> str | None:

@@ -124,9 +124,6 @@ class EndpointOptions(_Options):
     start_concurrency: Places | None = Field(
         default=None, description="Where learning begins; unset: it is chosen between the two bounds."
     )
-    most_waiting: int = Field(
-        default=1000, ge=0, le=100_000, description="Calls that may wait for a place in this process."
-    )
     timeout_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="From sending a request to the end of its answer."
     )

@@ -8,6 +8,7 @@ import pytest
 from callstream.agents.actor import Actor
 from callstream.agents.fakes import FakeDelivery, FakePorts, deliver, stream
 from callstream.agents.ports import Delivery, Policy
+from callstream.agents.trying import Trying
 from callstream.streams.chain import Attempts, Cell, UnknownChain
 from callstream.streams.event import End, Event, Failure
 from callstream.streams.letters import is_unreadable
@@ -664,6 +665,6 @@ async def test_without_a_row_they_do_not_wait_for_each_other() -> None:
 def test_pauses_grow_within_bounds(
     attempts: Attempts, attempt: int, asked: float | None, least: float, most: float
 ) -> None:
-    actor = an_actor(Script(forward), FakePorts())
+    trying = Trying(Script(forward), FakePorts(), CHAINS)
     for _ in range(20):
-        assert least <= actor._pause(attempts, attempt, asked) <= most
+        assert least <= trying.pause(attempts, attempt, asked) <= most
