@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from callstream.agents.inference.call import Call, CallFailed, Model, Reply
+from callstream.agents.inference.failures import Kind
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Attempts, Cell, Step
 from callstream.streams.event import Event, Failure, Json
@@ -65,6 +66,11 @@ class Infer(Step):
 
         Infer(name="title", pool="copywriter", request=title_request, parse=as_title, asks=3)
 
+    Where the pool would answer after the task's deadline, the call is not made. `late_pool` names one that is asked
+    instead, a cheaper or faster one; with `skip_late` the task goes on without an output, where it would be buried:
+
+        Infer(name="polish", pool="large", late_pool="small", skip_late=True)
+
     A step of your own that calls models does the same. Its service needs a table for its receipts, or simply be
     `infer`; each call it makes for a task gets an id of its own, which must not depend on the attempt:
 
@@ -95,6 +101,8 @@ class Infer(Step):
     asks: int = 1
     attempts: Attempts = field(default_factory=Attempts)
     timeout_seconds: float = 60.0
+    late_pool: str | None = None
+    skip_late: bool = False
     service: ClassVar[str] = "infer"
     remembers: ClassVar[bool] = True
 
@@ -122,8 +130,10 @@ class Infer(Step):
         unusable = ""
         for number in range(1, self.asks + 1):
             try:
-                reply = await self._ask(self._call(event, state, request, number))
+                reply = await self._ask(event, state, request, number)
             except CallFailed as failure:
+                if failure.kind == Kind.DEADLINE and self.skip_late:
+                    return _forward({}, spent, f"{self.name} was skipped: {failure.message}")
                 return outcome_of(failure, self.name)
             spent.append(reply)
             try:
@@ -136,17 +146,23 @@ class Infer(Step):
             Failure(kind="unusable-reply", message=f"{self.asks} answers, the last: {unusable}", step=self.name)
         )
 
-    async def _ask(self, call: Call) -> Reply:
+    async def _ask(self, event: Event, state: Cell, request: Json, number: int) -> Reply:
         if self._model is None:
             raise RuntimeError(f"step {self.name}: act before open")
-        return await self._model(call)
+        try:
+            return await self._model(self._call(event, state, request, number, self.pool))
+        except CallFailed as failure:
+            if failure.kind != Kind.DEADLINE or self.late_pool is None:
+                raise
+            # A call of its own, with a receipt of its own.
+            return await self._model(self._call(event, state, request, self.asks + number, self.late_pool))
 
-    def _call(self, event: Event, state: Cell, request: Json, number: int) -> Call:
+    def _call(self, event: Event, state: Cell, request: Json, number: int, pool: str) -> Call:
         return Call(
             id=call_id(event, number),
             tenant=event.tenant,
             task=event.task,
-            pool=self.pool,
+            pool=pool,
             request=request,
             cell=state,
             deadline=event.deadline,
@@ -161,12 +177,14 @@ class Infer(Step):
         return {"text": reply.text, "finish_reason": reply.finish_reason}
 
 
-def _forward(output: Json, spent: list[Reply]) -> Forward:
+def _forward(output: Json, spent: list[Reply], *notes: str) -> Forward:
     """The output with the usage and notes of all answers, those that could not be used too."""
+    if not spent:
+        return Forward(output, notes=notes)
     last = spent[-1].usage
     sums = {
         name: sum(getattr(reply.usage, name) for reply in spent)
         for name in ("calls", "repeated", "tokens_in", "tokens_out")
     }
-    notes = tuple(note for reply in spent for note in reply.notes)
-    return Forward(output, last.model_copy(update=sums), notes[:32])
+    said = (*notes, *(note for reply in spent for note in reply.notes))
+    return Forward(output, last.model_copy(update=sums), said[:32])

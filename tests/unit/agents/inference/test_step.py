@@ -133,3 +133,44 @@ async def test_a_bug_in_a_users_function_is_not_hidden() -> None:
 def test_asks_are_bounded(asks: int) -> None:
     with pytest.raises(ValueError, match="1 to 8"):
         Infer(name="copy", pool="p", asks=asks)
+
+
+LATE = CallFailed("deadline", "it would wait 90 s more for tokens of large", retryable=False)
+
+
+async def test_what_would_be_late_is_asked_of_another_pool_under_an_id_of_its_own() -> None:
+    model = ScriptedModel([LATE, REPLY])
+
+    outcome = await act(Infer(name="copy", pool="large", late_pool="small"), model)
+
+    assert outcome == Forward({"text": "A mug.", "finish_reason": "stop"}, REPLY.usage, ("a note",))
+    assert [call.pool for call in model.calls] == ["large", "small"]
+    assert model.calls[0].id != model.calls[1].id
+
+
+async def test_a_step_that_may_be_skipped_is_when_every_pool_would_be_late() -> None:
+    model = ScriptedModel([LATE])
+
+    outcome = await act(Infer(name="copy", pool="large", late_pool="small", skip_late=True), model)
+
+    assert isinstance(outcome, Forward)
+    assert (outcome.output, outcome.usage) == ({}, None)
+    assert outcome.notes == (f"copy was skipped: {LATE.message}",)
+    assert [call.pool for call in model.calls] == ["large", "small"]
+
+
+@pytest.mark.parametrize("kind", ["overloaded", "refused"])
+async def test_another_failure_is_no_reason_to_skip_or_to_change_pools(kind: str) -> None:
+    model = ScriptedModel([CallFailed(kind, "no", retryable=False)])
+
+    outcome = await act(Infer(name="copy", pool="large", late_pool="small", skip_late=True), model)
+
+    assert isinstance(outcome, Bury)
+    assert len(model.calls) == 1
+
+
+async def test_without_another_pool_and_not_to_be_skipped_the_late_one_ends() -> None:
+    outcome = await act(Infer(name="copy", pool="large"), ScriptedModel([LATE]))
+
+    assert isinstance(outcome, Bury)
+    assert outcome.failure.kind == "deadline"
