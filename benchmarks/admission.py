@@ -2,7 +2,7 @@
 
     python -m benchmarks.admission overload
     python -m benchmarks.admission tokens --replicas 3 --minutes 4 [--kill 20] [--pause 15]
-    python -m benchmarks.admission fairness | lanes | capacity | dead
+    python -m benchmarks.admission fairness | lanes | capacity | dead | backlog
 
 Tasks go straight onto the intake topic. The stub model server is the witness: it enforces its limits over any sliding
 60 seconds and counts what it let in, refused and was paid for; nothing of the engine's own counting is used.
@@ -191,6 +191,30 @@ async def dead(arguments: argparse.Namespace) -> Figures:
     }
 
 
+async def backlog(arguments: argparse.Namespace) -> Figures:
+    """Many tasks before a pool that lets few through, then one with room: memory, and how soon it is used."""
+    async with system(CHAIN, Shape(), concurrency=1, median_ms=200, sigma=0.0, seed=7) as running:
+        (worker,) = running.workers
+        count = await hand_in(running.bootstrap, [Job("bench", arguments.tasks)])
+        await asyncio.sleep(60)
+        memory = [memory_mb(worker.pid)]
+        for _ in range(arguments.minutes):
+            await asyncio.sleep(60)
+            memory.append(memory_mb(worker.pid))
+        before, began = (await running.stub.report())["answered"], time.monotonic()
+        await running.stub.control(concurrency=32)
+        await asyncio.sleep(2)
+        after = (await running.stub.report())["answered"]
+        seconds = time.monotonic() - began
+    return {
+        "tasks": count,
+        "rss_mb_each_minute": [round(one) for one in memory],
+        "grown_mb": round(max(memory) - memory[0], 1),
+        "answers_in_the_first_2_s_of_capacity": after - before,
+        "a_second": round((after - before) / seconds, 1),
+    }
+
+
 async def _rate(running: System, seconds: float) -> float:
     """Calls answered a second."""
     before, began = (await running.stub.report())["answered"], time.monotonic()
@@ -273,6 +297,7 @@ CASES: dict[str, Callable[[argparse.Namespace], Coroutine[Any, Any, Figures]]] =
     "tokens": tokens,
     "fairness": fairness,
     "dead": dead,
+    "backlog": backlog,
     "capacity": capacity,
     "lanes": lanes,
 }
