@@ -16,6 +16,8 @@ from callstream.streams.ledger import Ticket
 from callstream.streams.topics import lane_in
 
 MOST_PUT_AT_ONCE = 64
+MOST_PARKED_BYTES = 1 << 20
+"""Of an event that is put aside: escaped as JSON it still fits into a change. Ours are claim checks long before."""
 MOST_REPORTED = 100
 
 
@@ -60,7 +62,8 @@ class Aside:
 
     def job(self, delivery: Delivery, ticket: Ticket[Delivery]) -> Job:
         """A job for what was read."""
-        return Job(delivery, ticket, self.lot.bucket(delivery.topic, delivery.headers))
+        small = len(delivery.value or b"") <= MOST_PARKED_BYTES
+        return Job(delivery, ticket, self.lot.bucket(delivery.topic, delivery.headers) if small else None)
 
     def takes(self, job: Job) -> bool:
         """Whether this event is put aside instead of begun."""
@@ -91,8 +94,9 @@ class Aside:
             if not self._has_place(topic):
                 continue
             portion = self._portion(topic)
-            for bucket in self.lot.buckets(topic):
-                if self._in_hand[bucket] < portion and (parked := self.lot.take(bucket)) is not None:
+            # A bucket of which nothing could be taken is gone afterwards.
+            while bucket := next((one for one in self.lot.buckets(topic) if self._in_hand[one] < portion), None):
+                if (parked := self.lot.take(bucket)) is not None:
                     return Job(parked, None, bucket, parked)
         return None
 

@@ -11,7 +11,7 @@ bucket's *rows* are its events in the lot; those that are *taken* are worked on.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from callstream.streams import strict_json
@@ -148,9 +148,9 @@ class Lot:
         """Topics of which something is put aside."""
         return [topic for topic, shelves in self._shelves.items() if shelves]
 
-    def buckets(self, topic: str) -> list[Bucket]:
-        """Buckets of a topic with events in the lot, in the order of their turns."""
-        return list(self._shelves.get(topic, ()))
+    def buckets(self, topic: str) -> Iterator[Bucket]:
+        """Buckets of a topic with events in the lot, in the order of their turns; `take` ends the iteration."""
+        return iter(self._shelves.get(topic, ()))
 
     def count(self, topic: str) -> int:
         """How many buckets of a topic there are."""
