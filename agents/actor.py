@@ -88,6 +88,8 @@ class Actor:
         """Take deliveries while there is room, until the stream ends or the actor is drained."""
         async for delivery in deliveries:
             revocations = self._revocations
+            if self.aside is not None:
+                await self.aside.lot.open(delivery.partition)
             while self._handing_over:
                 await self._wait_for_change()
             if self._closed:
@@ -95,8 +97,6 @@ class Actor:
             if revocations != self._revocations:
                 # It was read before its partition went: whoever has it now reads it again.
                 continue
-            if self.aside is not None:
-                await self.aside.lot.open(delivery.partition)
             ticket = self._ledger.take((delivery.topic, delivery.partition), delivery.offset, delivery)
             if ticket is None:
                 continue

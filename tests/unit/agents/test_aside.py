@@ -241,6 +241,21 @@ async def test_an_event_that_is_in_the_lot_is_not_begun_again_when_its_topic_is(
     assert list(bench.rows.scan(0)) == []
 
 
+async def test_what_was_read_of_a_partition_that_goes_while_its_lot_is_opened_is_left_to_its_next_owner() -> None:
+    before = Bench()
+    await before.read(read_in_order(tasks_of("a", 900)))
+    await before.kill()
+    bench = Bench(before.rows)
+    [delivery] = read_in_order(tasks_of("b", 1))
+    reading = asyncio.create_task(bench.actor.run(stream([delivery])))
+    # its rows are counted in several goes
+    await settled(2)
+    bench.actor.revoke()
+    await settled()
+    assert reading.done()
+    assert (bench.role.began, bench.actor.snapshot().ledger.taken, delivery.acked) == ([], 0, [])
+
+
 async def test_an_event_that_is_too_large_for_a_row_is_worked_on_at_once() -> None:
     bench = Bench()
     events = tasks_of("a", 20)
