@@ -138,15 +138,24 @@ async def _beat(presence: Presence) -> None:
         await asyncio.sleep(BEAT_SECONDS)
 
 
-async def _let_expire(killed_at: float | None, engine: EngineOptions, stop: asyncio.Event) -> None:
-    """Join the groups only when they are about to give up a worker that was killed in this folder.
+def seconds_to_join(killed_at: float | None, session_seconds: float, now: float) -> float:
+    """How long a worker leaves the groups alone after another one was killed in its folder; times are epoch seconds.
 
-    Who joins earlier has the others stop, and wait with it until that one's session is over.
+    It joins a heartbeat before they give the dead one up. Who joins earlier has the others stop, and wait with it until
+    that one's session is over.
+
+    >>> seconds_to_join(None, 10.0, 1_000.0), seconds_to_join(996.0, 10.0, 1_000.0), seconds_to_join(900.0, 10.0, 1_000.0)
+    (0.0, 3.0, 0.0)
     """
     if killed_at is None:
-        return
-    over = killed_at + engine.session_timeout_seconds * (1 - HEARTBEAT_SHARE) - time.time()
-    seconds = min(over, engine.session_timeout_seconds)
+        return 0.0
+    # At most a session, should the clock have been set back.
+    return min(max(0.0, killed_at + session_seconds * (1 - HEARTBEAT_SHARE) - now), session_seconds)
+
+
+async def _let_expire(killed_at: float | None, engine: EngineOptions, stop: asyncio.Event) -> None:
+    """Wait until it is time to join, or until the worker is to stop."""
+    seconds = seconds_to_join(killed_at, engine.session_timeout_seconds, time.time())
     if seconds > 0:
         log.info("a worker was killed here: starting in %.1f s, when its place in the groups is free", seconds)
         with suppress(TimeoutError):
