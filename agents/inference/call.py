@@ -32,7 +32,7 @@ class Call:
     `cell` is where the receipt is kept; `traceparent` the span that the call belongs to. `timeout_seconds` bounds each
     request, and no wait for leave to send it. The others are set by layers on the way in: the number of the request,
     the endpoint's name, which flight of which worker process carries it, the endpoints that have failed it, those that
-    must not have it, and the leave to send it.
+    must not have it, the leave to send it, and whether it is asked a second time because it takes long.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Call:
     tried: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
     permit: Leave | None = None
+    second: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ class Hedges:
             await asyncio.wait((tasks[0], overdue), return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done() or not pool.budget.spend():
                 return await tasks[0]
-            again = replace(call, tried=call.tried | {first.endpoint})
+            again = replace(call, tried=call.tried | {first.endpoint}, second=True)
             tasks.append(asyncio.create_task(_run(inner, again, second)))
             winner = await _first_answer(*tasks)
         finally:

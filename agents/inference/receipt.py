@@ -51,7 +51,11 @@ class Receipts:
 
         async def announced(call: Call) -> Reply:
             started = Receipt(
-                state=State.STARTED, started=self._clock(), flight=call.flight, endpoint=call.endpoint or ""
+                state=State.STARTED,
+                started=self._clock(),
+                flight=call.flight,
+                endpoint=call.endpoint or "",
+                requests=2 if call.second else 1,
             )
             await self._change(call, lambda row: state.start(row, call.id, started))
             return await inner(call)

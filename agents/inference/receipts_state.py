@@ -30,14 +30,15 @@ class State(StrEnum):
 class Receipt(Strict):
     """The record of one model call. `started` is epoch seconds, `flight` says which worker process started it last.
 
-    `repeats` counts the starts that found the call started and not followed up: requests that may have been paid
-    without an answer.
+    `requests` is how many may be under way at once: two for a call that was asked a second time because it took long.
+    `repeats` counts those of starts that were not followed up: requests that may have been paid without an answer.
     """
 
     state: State
     started: float
     flight: Annotated[str, StringConstraints(max_length=64)]
     endpoint: Annotated[str, StringConstraints(max_length=48)] = ""
+    requests: Annotated[int, Field(ge=1, le=2)] = 1
     repeats: Annotated[int, Field(ge=0)] = 0
     text: str = ""
     finish_reason: Annotated[str, StringConstraints(max_length=64)] = ""
@@ -58,9 +59,12 @@ def start(row: Json | None, call_id: str, receipt: Receipt) -> Json:
     """
     found = receipt_of(row, call_id)
     if found is not None:
-        if found.state is State.ANSWERED or _is_same_flight(found, receipt):
+        if found.state is State.ANSWERED:
             return _with(row, call_id, found)
-        repeats = found.repeats + (found.state is State.STARTED)
+        if _is_same_flight(found, receipt):
+            most = max(found.requests, receipt.requests)
+            return _with(row, call_id, found.model_copy(update={"requests": most}))
+        repeats = found.repeats + (found.requests if found.state is State.STARTED else 0)
         receipt = receipt.model_copy(update={"repeats": repeats})
     return _with(row, call_id, receipt)
 

@@ -42,6 +42,16 @@ def test_a_start_that_finds_an_open_start_of_another_flight_is_a_repeat() -> Non
     assert found(receipts.start(row, "c", started("run-b.2"))).repeats == 2
 
 
+def test_two_requests_that_were_under_way_at_once_are_two_repeats() -> None:
+    twice = started("run-a.1").model_copy(update={"requests": 2})
+    row = receipts.start(receipts.start(None, "c", started("run-a.1")), "c", twice)
+    # the first one is tried again: there may be two all the same
+    row = receipts.start(row, "c", started("run-a.1"))
+
+    assert found(row).repeats == 0
+    assert found(receipts.start(row, "c", started("run-b.1"))).repeats == 2
+
+
 def test_a_start_after_a_failure_that_was_told_is_no_repeat() -> None:
     failed = receipts.fail(receipts.start(None, "c", started("run-a.1")), "c")
 
