@@ -96,13 +96,13 @@ class Lot:
         """Those whose rows are here."""
         return self._table.open_partitions()
 
-    async def open(self, partition: int) -> bool:
-        """Count what a partition has in the lot, once; whether it was counted now. Raises what the table raises."""
+    async def open(self, partition: int) -> None:
+        """Count what a partition has in the lot, once."""
         if partition in self._open:
-            return False
+            return
         async with self._opening:
             if partition in self._open:
-                return False
+                return
             generation, after, found = self._generation, b"", 0
             counted: Counter[Bucket] = Counter()
             while rows := [key for key, _ in self._table.scan(partition, after, SCANNED_IN_A_ROW)]:
@@ -110,12 +110,11 @@ class Lot:
                 found, after = found + len(rows), rows[-1]
                 await asyncio.sleep(0)
                 if generation != self._generation:
-                    return False
+                    return
             for bucket, count in counted.items():
                 self._rows(bucket, partition).waiting += count
             self._held[partition] += found
             self._open.add(partition)
-            return True
 
     def forget(self) -> None:
         """The partitions go to other owners."""

@@ -33,10 +33,9 @@ class StepRole:
     def queue_of(self, chain: str, version: int, sequence: int) -> str | None:
         """What an event at that step waits for; None if that is no step of this service."""
         try:
-            step = self._chains.get(chain, version).step(sequence)
+            return self._step_at(chain, version, sequence).queue
         except UnknownChain:
             return None
-        return None if step is None or step.service != self._service else step.queue
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Let the step decide."""
@@ -53,8 +52,10 @@ class StepRole:
             await step.close()
 
     def _step(self, event: Event) -> Step:
-        step = self._chains.get(event.chain, event.version).step(event.sequence)
+        return self._step_at(event.chain, event.version, event.sequence)
+
+    def _step_at(self, chain: str, version: int, sequence: int) -> Step:
+        step = self._chains.get(chain, version).step(sequence)
         if step is None or step.service != self._service:
-            where = f"step {event.sequence} of {event.chain} v{event.version}"
-            raise UnknownChain(f"{where} is not on service {self._service!r}")
+            raise UnknownChain(f"step {sequence} of {chain} v{version} is not on service {self._service!r}")
         return step

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from benchmarks.harness import write_json
 from callstream.agents.inference.admission.allowance import Amount
-from callstream.agents.inference.admission.decide import Endpoint, Go, decide
+from callstream.agents.inference.admission.decide import Go, decide
 from callstream.agents.inference.admission.desk import Desk, Sending
 from callstream.agents.inference.admission.fairness import FairQueue, Waiting
 from callstream.agents.inference.admission.fakes import MemorySpending
@@ -179,7 +179,7 @@ class Parts:
                 if head is None:
                     raise SystemExit("void: nothing waits")
                 call, _, amount = self.seats[head.id]
-                views = [self.view(desk, amount, now) for desk in self.desks]
+                views = [desk.view(*self.purse.opens(desk.accounts, amount, now), now) for desk in self.desks]
                 decision = decide(amount, head.deadline, views, call.tried, now)
                 if not isinstance(decision, Go):
                     raise SystemExit(f"void: a call could not go: {decision}")
@@ -188,21 +188,6 @@ class Parts:
                 reserved = self.purse.reserve(desk.accounts, amount, now)
                 went.append(Gone(head, desk, desk.let_through(now), reserved))
         return went
-
-    def view(self, desk: Desk, amount: Amount, now: float) -> Endpoint:
-        """An endpoint as the gate shows it."""
-        opens, unit = self.purse.opens(desk.accounts, amount, now)
-        return Endpoint(
-            name=desk.options.name,
-            weight=desk.options.weight,
-            in_flight=desk.window.in_flight + desk.coming,
-            places=desk.places,
-            context_tokens=desk.options.context_tokens,
-            opens=opens,
-            unit=unit,
-            closed_until=desk.closed_until,
-            breaker_opens=desk.breaker.opens_at(now),
-        )
 
     async def write(self, went: list[Gone]) -> None:
         """Their reservations, to a log that takes them at once."""

@@ -36,7 +36,7 @@ from callstream.settings import Settings
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore
 from callstream.streams.broadcast import listen
-from callstream.streams.chain import Chains, UnknownChain
+from callstream.streams.chain import Chains
 from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.keys import partition_of
@@ -192,7 +192,8 @@ class Node:
         latencies = self._table(app, topics.LATENCY, window_over)
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
-        port.journal, port.shown, port.queue_of = journal, self._tables, partial(_queue_of, self.chains)
+        port.journal, port.shown = journal, self._tables
+        port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
         app.revoked.append(journal.forget)
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]
         read = (topics.INTAKE, *services, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
@@ -281,14 +282,6 @@ class Node:
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self.tracing.close()
-
-
-def _queue_of(chains: Chains, row: Json) -> str | None:
-    """What the next step of a task's row waits for."""
-    with suppress(UnknownChain):
-        step = chains.get(row["chain"], row["version"]).step(row["sequence"])
-        return step.queue if step is not None and step.service == topics.INFER else None
-    return None
 
 
 def _no_profile(_tenant: str, _user: str) -> Json | None:

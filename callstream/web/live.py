@@ -52,7 +52,7 @@ class LivePort:
     """What the web asks of one gateway. `journal` is set by whoever builds both.
 
     `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
-    pool that the next step of a task's row calls, None if it calls none.
+    pool that a step calls (of a chain, its version and the step's number), None if it calls none.
     """
 
     journal: Journal
@@ -67,7 +67,7 @@ class LivePort:
         self._tracing = tracing
         self._hub = Hub(epoch=secrets.token_hex(4))
         self.shown: dict[str, tuple[Readable, str]] = {}
-        self.queue_of: Callable[[Json], str | None] = lambda _row: None
+        self.queue_of: Callable[[str, int, int], str | None] = lambda _chain, _version, _sequence: None
         self._reports = Reports()
 
     @property
@@ -102,7 +102,7 @@ class LivePort:
             row = self._row(tenant, task)
         except Unavailable:
             return None
-        pool = self.queue_of(row) if row is not None else None
+        pool = self.queue_of(row["chain"], row["version"], row["sequence"]) if row is not None else None
         return None if row is None or pool is None else self._reports.aside(tenant, pool, row["priority"], now)
 
     def begin_trace(self, incoming: str | None) -> str | None:

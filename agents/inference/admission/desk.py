@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from callstream.agents.inference.admission.allowance import Unit
 from callstream.agents.inference.admission.breaker import Breaker
+from callstream.agents.inference.admission.decide import Endpoint
 from callstream.agents.inference.admission.ratelimit import Told
 from callstream.agents.inference.admission.window import ConcurrencyWindow
 from callstream.agents.inference.call import CallFailed
@@ -73,6 +75,23 @@ class Desk:
         if self._call_seconds:
             ahead = min(limit * MOST_AHEAD, limit * self._before_seconds / self._call_seconds)
         return limit + math.ceil(ahead) - self.window.in_flight - self.coming
+
+    def view(self, opens: float, unit: Unit | None, now: float) -> Endpoint:
+        """The endpoint as a decision sees it; `opens` is when its accounts have room for the call, and `unit` of what.
+
+        Times are seconds of the desk's clock.
+        """
+        return Endpoint(
+            name=self.options.name,
+            weight=self.options.weight,
+            in_flight=self.window.in_flight + self.coming,
+            places=self.places,
+            context_tokens=self.options.context_tokens,
+            opens=opens,
+            unit=unit,
+            closed_until=self.closed_until,
+            breaker_opens=self.breaker.opens_at(now),
+        )
 
     def let_through(self, now: float) -> Sending:
         """A call is on its way to be sent."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from callstream.agents.inference.admission.allowance import Amount, Room
-from callstream.agents.inference.admission.decide import Decision, Endpoint, Go, Never, Reason, Wait, decide
+from callstream.agents.inference.admission.decide import Decision, Go, Never, Reason, Wait, decide
 from callstream.agents.inference.admission.desk import Desk
 from callstream.agents.inference.admission.fairness import FairQueue, Waiting
 from callstream.agents.inference.admission.permit import Permit, Stale
@@ -241,22 +241,9 @@ class Gate:
         )
 
     def _decide(self, seat: _Seat, head: Waiting, now: float) -> Decision:
-        views = [self._view(desk, seat, now) for desk in self.desks if desk.options.name not in seat.call.avoid]
+        desks = (desk for desk in self.desks if desk.options.name not in seat.call.avoid)
+        views = [desk.view(*self._purse.opens(desk.accounts, seat.amount, now), now) for desk in desks]
         return decide(seat.amount, head.deadline, views, seat.call.tried, now)
-
-    def _view(self, desk: Desk, seat: _Seat, now: float) -> Endpoint:
-        opens, unit = self._purse.opens(desk.accounts, seat.amount, now)
-        return Endpoint(
-            name=desk.options.name,
-            weight=desk.options.weight,
-            in_flight=desk.window.in_flight + desk.coming,
-            places=desk.places,
-            context_tokens=desk.options.context_tokens,
-            opens=opens,
-            unit=unit,
-            closed_until=desk.closed_until,
-            breaker_opens=desk.breaker.opens_at(now),
-        )
 
     def _let_through(self, seat: _Seat, head: Waiting, decision: Go, now: float) -> None:
         desk = next(desk for desk in self.desks if desk.options.name == decision.endpoint)
