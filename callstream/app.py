@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import faust
@@ -23,7 +23,6 @@ from callstream.streams.broker.classpath import Progress
 from callstream.streams.broker.embedded import silent
 from callstream.streams.chain import Chains
 from callstream.streams.declare import declare, plan
-from callstream.streams.engine import HEARTBEAT_SHARE, EngineOptions
 from callstream.streams.loading import load_chains
 
 log = logging.getLogger("callstream.worker")
@@ -31,7 +30,6 @@ log = logging.getLogger("callstream.worker")
 HOUR = 3_600.0
 LOOK_SECONDS = 0.25
 STOP_SECONDS = 10.0
-BEAT_SECONDS = 1.0
 FAILED = 1
 GC_THRESHOLD = (50_000, 20, 20)
 TERMINAL = Path("/dev/tty")
@@ -108,14 +106,11 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     rereading = asyncio.create_task(_reread(_reloader(node), presence))
-    beating = asyncio.create_task(_beat(presence))
-    await _let_expire(presence.killed_at, settings.engine, stop)
     log.info("starting %s on %s", ", ".join(node.apps), bootstrap)
     starting = asyncio.create_task(node.main.start())
     starting.add_done_callback(_freeze)
     failure = await _until(node, starting, stop)
     rereading.cancel()
-    beating.cancel()
     patience = settings.engine.drain_seconds + STOP_SECONDS
     try:
         async with asyncio.timeout(patience):
@@ -128,38 +123,6 @@ async def _serve(
         return FAILED
     log.info("stopped")
     return 0
-
-
-async def _beat(presence: Presence) -> None:
-    """Leave word of this worker's life every second, for the next one in its folder; until it is cancelled."""
-    while True:
-        with suppress(OSError):
-            presence.beat()
-        await asyncio.sleep(BEAT_SECONDS)
-
-
-def seconds_to_join(killed_at: float | None, session_seconds: float, now: float) -> float:
-    """How long a worker leaves the groups alone after another one was killed in its folder; times are epoch seconds.
-
-    It joins a heartbeat before they give the dead one up. Who joins earlier has the others stop, and wait with it until
-    that one's session is over.
-
-    >>> seconds_to_join(None, 10.0, 1_000.0), seconds_to_join(996.0, 10.0, 1_000.0)
-    (0.0, 3.0)
-    """
-    if killed_at is None:
-        return 0.0
-    # At most a session, should the clock have been set back.
-    return min(max(0.0, killed_at + session_seconds * (1 - HEARTBEAT_SHARE) - now), session_seconds)
-
-
-async def _let_expire(killed_at: float | None, engine: EngineOptions, stop: asyncio.Event) -> None:
-    """Wait until it is time to join, or until the worker is to stop."""
-    seconds = seconds_to_join(killed_at, engine.session_timeout_seconds, time.time())
-    if seconds > 0:
-        log.info("a worker was killed here: starting in %.1f s, when its place in the groups is free", seconds)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), seconds)
 
 
 def _freeze(_: "asyncio.Task[None]") -> None:

@@ -65,8 +65,6 @@ class Presence:
         self._services = tuple(sorted(set(services)))
         self._locks = {name: FolderLock(self._folder / f"{name}.lock") for name in self._services}
         self._held = ExitStack()
-        self.killed_at: float | None = None
-        """When a worker was last alive that was killed here and never said good-bye, epoch seconds; None: none was."""
 
     def __enter__(self) -> "Presence":
         """Take the place of each service. Raises FolderInUse."""
@@ -77,8 +75,6 @@ class Presence:
                     self._take(name, lock)
                     held.callback(lock.release)
                     held.callback(_write, lock, "")
-                    if _read(lock) is not None:
-                        self.killed_at = max(self.killed_at or 0.0, lock.path.stat().st_mtime)
                     _write(lock, "")
                 self._held = held.pop_all()
         except OSError as error:
@@ -93,12 +89,6 @@ class Presence:
         worker = Worker(services=self._services, pid=os.getpid(), host=socket.gethostname()[:300])
         for lock in self._locks.values():
             _write(lock, worker.model_dump_json())
-
-    def beat(self) -> None:
-        """Leave word that this worker lives: to be called every second. Raises OSError."""
-        for lock in self._locks.values():
-            if lock.descriptor is not None:
-                os.utime(lock.descriptor)
 
     def answer(self, began: float, outcome: Reloaded) -> None:
         """Say what came of reading the settings at `began` (epoch seconds). Raises OSError."""

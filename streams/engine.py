@@ -5,10 +5,13 @@ knows what it owns. `tests/system/test_faust_defects.py` holds a test for each d
 """
 
 import asyncio
+import hashlib
 import importlib.util
 import logging
 import os
+import socket
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Self, cast
@@ -18,11 +21,12 @@ from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.exceptions import ProducerSendError
 from faust.transport.consumer import Consumer
-from faust.types import StreamT
+from faust.types import StreamT, TopicT
 from faust.types.tuples import RecordMetadata
 from mode.utils.objects import cached_property
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from callstream.streams.broker.state import write_whole
 from callstream.streams.flow import SteadyFlow
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
@@ -39,6 +43,7 @@ BEAT_SECONDS = 0.5
 LEASE_SHARE = 0.8
 HEARTBEAT_SHARE = 0.3
 """Of the session time-out, between heartbeats."""
+MEMBER_FILE = "member"
 BATCH_BYTES = 256 * 1024
 """Of one partition's records in a request. An idempotent producer has one under way for each: with Kafka's 16 KiB, ten
 records wait for each other's confirmation."""
@@ -134,6 +139,7 @@ class ServiceApp(faust.App):
         layout.folder.mkdir(parents=True, exist_ok=True)
         self.service_name = service
         self.options = options
+        self._folder = layout.folder / service
         self.partitions = layout.partitions
         self.ownership = Ownership(options.session_timeout_seconds * LEASE_SHARE, time.monotonic)
         self.handing: list[Callable[[float], Awaitable[object]]] = []
@@ -173,6 +179,20 @@ class ServiceApp(faust.App):
             producer_request_timeout=options.delivery_timeout_seconds,
             **faust_options,
         )
+
+    def member(self) -> str:
+        """This worker's name in its group. A killed worker that starts again in its folder takes its own place there.
+
+        Nobody else stops for it then, and none waits for the dead one's session (KIP-345). Another place or other
+        topics make another member: the folder is a copy, or the program a new one, whose topics have to be shared out.
+        """
+        file = self._folder / MEMBER_FILE
+        if not file.exists():
+            write_whole(file, uuid.uuid4().hex)
+        read = sorted(name for agent in self.agents.values() for name in cast(TopicT, agent.channel).topics)
+        place = [socket.gethostname(), str(self._folder.resolve()), str(self.conf.canonical_url)]
+        told = [file.read_text(), *place, *read, *sorted(self.tables)]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:32]
 
     @cached_property
     def flow_control(self) -> SteadyFlow:

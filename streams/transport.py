@@ -87,6 +87,7 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: driver.Transport) -> Any:
         read_any_header()
+        transport.app.conf.consumer_group_instance_id = cast(Any, transport.app).member()
         consumer = super()._create_worker_consumer(transport)
         paced(consumer._client)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MILLISECONDS
@@ -98,6 +99,12 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
         Faust closes its connections at once, in the app's thread, while this one reads from them: with uvloop, now and
         then, a segmentation fault.
         """
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, as aiokafka would not: who stops for good has its partitions taken over at once."""
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: set[TP], timeout: float | None = None, max_records: int | None = None

@@ -194,13 +194,19 @@ class System:
         return self.folder / "catalogue.db"
 
     async def start(
-        self, services: Sequence[str] = (), settings: Settings | None = None, has_gateway: bool = True
+        self,
+        services: Sequence[str] = (),
+        settings: Settings | None = None,
+        has_gateway: bool = True,
+        after: Worker | None = None,
     ) -> Worker:
-        """Start `callstream worker SERVICE…` and wait until it is ready, which only a gateway can tell."""
-        number = len(self.workers) + 1
-        folder = self.folder / f"worker-{number}"
-        folder.mkdir()
-        port = free_port()
+        """Start `callstream worker SERVICE…` and wait until it is ready, which only a gateway can tell.
+
+        It has a folder and a port of its own, or those of the one that it comes `after`.
+        """
+        folder = self.folder / f"worker-{len(self.workers) + 1}" if after is None else after.folder
+        folder.mkdir(exist_ok=after is not None)
+        port = free_port() if after is None else int(after.base.rpartition(":")[2])
         told = {**self.settings, ("data_folder",): folder / "data", ("web", "port"): port, **(settings or {})}
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environment |= {environment_name(path): _text(value) for path, value in told.items()}

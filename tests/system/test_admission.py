@@ -92,13 +92,36 @@ async def test_two_workers_share_a_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(240)
+async def test_a_killed_worker_takes_its_own_place_again_and_nobody_else_stops(tmp_path: Path) -> None:
+    async with running_system(tmp_path, (QUICK,), LIMITED) as system:
+        # given two workers that share a limit, each with calls that wait for it
+        one, two = await system.start(), await system.start()
+        await until(lambda: _shares(two, 2), "both have a share")
+        said = len(one.log())
+        await submit_all(one)
+        await until_used_up(system)
+        # when one is killed and started again
+        await two.kill()
+        again = await system.start(after=two)
+        await until(lambda: _shares(again, 2), "it has its share again")
+        # then the other one has put nothing down meanwhile, and no more was spent
+        assert "revoked" not in one.log()[said:]
+        most, _ = await spent(system)
+        assert most <= LIMIT
+        # and one that is stopped leaves at once
+        await again.stop()
+        await until(lambda: _shares(one, 4), "the other one has all")
+
+
+@pytest.mark.timeout(240)
 async def test_a_backlog_keeps_no_other_tenant_waiting_and_outlives_a_kill(tmp_path: Path) -> None:
-    # 43 events of a lane are worked on at once: a backlog of 400 would be read to its end before the other tenant
+    # 43 events of a lane are worked on at once: a backlog of 300 would be read to its end before the other tenant.
+    # Ten calls a second at most: the steps before are faster on any machine.
     few = {("engine", "concurrency"): 8, (*ENDPOINT, "concurrency"): 4}
-    async with running_system(tmp_path, (QUICK,), few, concurrency=4, median_ms=150, sigma=0.0) as system:
+    async with running_system(tmp_path, (QUICK,), few, concurrency=4, median_ms=400, sigma=0.0) as system:
         # given a backlog of one tenant, and tasks of another that come after it
         worker = await system.start()
-        backlog, light = [f"h-{number}" for number in range(400)], [f"l-{number}" for number in range(3)]
+        backlog, light = [f"h-{number}" for number in range(300)], [f"l-{number}" for number in range(3)]
         events = [submission("quick", {"product_id": task, "title": "A blue mug"}, task) for task in backlog + light]
         of_tenants = [replace(event, tenant="light") if event.task in light else event for event in events]
         await asyncio.gather(*(system.put("intake", as_record(event, "intake")) for event in of_tenants))
@@ -108,7 +131,7 @@ async def test_a_backlog_keeps_no_other_tenant_waiting_and_outlives_a_kill(tmp_p
 
         # then those are answered while most of the backlog waits
         await until(lambda: _is(answered("light"), 3), "the light tenant has its answers")
-        assert await answered(TENANT) < 200
+        assert await answered(TENANT) < 150
         # and one that was put aside says so
         row = await until(lambda: _waiting(worker, backlog[-1]), "the last of the backlog says why it waits")
         assert (row["pool"], row["reason"], row["lane"]) == ("copywriter", "fair share", "normal")
@@ -116,11 +139,11 @@ async def test_a_backlog_keeps_no_other_tenant_waiting_and_outlives_a_kill(tmp_p
         # and when the worker is killed, what had been put aside is found and done
         await worker.kill()
         await system.start()
-        await until(lambda: _is(answered(TENANT), 400), "the backlog is worked off", 90)
+        await until(lambda: _is(answered(TENANT), 300), "the backlog is worked off", 90)
         report = await system.stub.report()
         # calls in flight at the kill are asked again, and those whose answer was not on the log yet: no others
-        assert report["call_ids"] == 403
-        assert report["admitted"] <= 403 + 2 * 4
+        assert report["call_ids"] == 303
+        assert report["admitted"] <= 303 + 2 * 4
 
 
 async def _waiting(worker: Worker, task: str) -> dict[str, Any] | None:

@@ -78,21 +78,3 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         Presence(tmp_path / "file", ["x"]),
     ):
         pass
-
-
-def test_a_worker_that_was_killed_is_known_to_the_next_by_its_last_sign_of_life(tmp_path: Path) -> None:
-    # given one that ended as it should: nothing is known of it
-    with Presence(tmp_path, ["infer"]) as first:
-        first.tell()
-    killed = Presence(tmp_path, ["infer"])
-    with killed:
-        assert killed.killed_at is None
-        killed.tell()
-        killed.beat()
-        path = tmp_path / "workers" / "infer.lock"
-        left, alive = path.read_bytes(), path.stat().st_mtime
-    # and one that wrote no good-bye
-    path.write_bytes(left)
-    os.utime(path, (alive, alive))
-    with Presence(tmp_path, ["infer", "gateway"]) as last:
-        assert last.killed_at == alive
