@@ -6,6 +6,7 @@ any order, changes nothing that a later one has said.
 
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, Event, Hop, Json
+from callstream.streams.timespent import StepTime, step_times
 
 State = str
 _RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
@@ -51,7 +52,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "deadline": event.deadline,
         "sequence": event.sequence,
         "traceparent": event.traceparent,
-        "steps": [_step(hop) for hop in body.trail],
+        "steps": [_step(hop, took) for hop, took in zip(body.trail, step_times(body.trail, event.time), strict=True)],
         "next": _next_step(event, chains),
         "result": body.result,
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
@@ -61,7 +62,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     }
 
 
-def _step(hop: Hop) -> Json:
+def _step(hop: Hop, took: StepTime) -> Json:
     usage = hop.usage
     return {
         "step": hop.step,
@@ -69,6 +70,9 @@ def _step(hop: Hop) -> Json:
         "started": hop.started,
         "ended": hop.ended,
         "seconds": round(hop.ended - hop.started, 6),
+        "waited": round(took.waited, 3),
+        "worked": round(took.worked, 3),
+        "retried": round(took.retried, 3),
         "attempts": hop.attempts,
         "model": usage.model if usage else None,
         "calls": usage.calls if usage else None,
