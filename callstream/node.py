@@ -23,15 +23,18 @@ from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
 from callstream.agents.lot import Lot
+from callstream.agents.masking import Mask
 from callstream.agents.notification import Notifier
 from callstream.agents.ports import Role
 from callstream.agents.recorder import Recorder
+from callstream.agents.retry_collector import RetryCollector
 from callstream.agents.review import ReviewDesk
 from callstream.agents.roles import ActRole
 from callstream.agents.spending import TableSpending
 from callstream.agents.steps import StepRole
 from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
+from callstream.known_secrets import known_secrets, model_secrets
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore
@@ -100,6 +103,8 @@ class Node:
         self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
         self._database: AsyncEngine = make_engine(settings.delivery)
         self._workers = Workers(settings.worker_processes)
+        self._mask = Mask(known_secrets(settings))
+        REGISTRY.register(RetryCollector(self.actors))
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
@@ -185,6 +190,7 @@ class Node:
 
     def reconfigured(self, options: InferenceOptions) -> None:
         """Other pools of models, limits and weights from now on."""
+        self._mask.learn(model_secrets(options))
         self._model.reconfigured(options)
 
     def _build_gateway(self, app: ServiceApp) -> None:
@@ -225,7 +231,9 @@ class Node:
 
     def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:
         ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service))
-        self.actors[role.service] = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+        actor = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+        actor.trying.mask = self._mask
+        self.actors[role.service] = actor
 
     def _url(self) -> str:
         web = self.settings.web
