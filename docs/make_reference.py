@@ -74,6 +74,7 @@ IN_BODY = {
     "failure": "kind, message, step, traceback",
     "held": "why it is held",
     "result": "what the caller gets, once it is finished",
+    "undoing": "of a task on its way back: the step that is undone next, and the end that it comes to",
 }
 
 ABOUT_SETTINGS = """\
