@@ -51,7 +51,7 @@ IN_HEADER = {
     "ce_specversion": "CloudEvents version",
     "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
-    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified`",
+    "ce_type": "`callstream.task`, or that with `.held`, `.undo`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified`",
     "ce_subject": "the task's id",
     "ce_time": "when the task was accepted",
     "ce_partitionkey": "the record's key: tenant and id, length-prefixed",
