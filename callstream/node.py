@@ -50,7 +50,7 @@ from callstream.streams.wire import LogUnavailable
 from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
-from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, window_over
+from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
 from callstream.web.app import build_web
 from callstream.web.live import LivePort
@@ -130,7 +130,7 @@ class Node:
             case "gateway":
                 self._build_gateway(app)
             case "intake":
-                seen = self._table(app, topics.SEEN, older_than("at", self.settings.seen_hours * HOUR))
+                seen = self._table(app, topics.SEEN, seen_before(self.settings.seen_hours * HOUR))
                 self._host(app, Intake(self.chains, self.clock), seen, topics.INTAKE)
             case "review":
                 reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
