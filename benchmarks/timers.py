@@ -26,8 +26,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from benchmarks.harness import ROOT, cpu_seconds, memory_mb, write_json
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
+from callstream.streams.declare import declare, plan
 from callstream.streams.event import Submission
 from callstream.streams.keys import partition_of
+from callstream.streams.loading import load_chains
 from callstream.streams.submission import Order, new_event
 from callstream.streams.timing import delayed
 from callstream.streams.topics import TIMER, group_of, topic_of
@@ -54,12 +56,14 @@ async def running() -> AsyncIterator[Run]:
     """Broker and worker, each a process of its own; ended and their data deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="callstream-bench-") as name:
         folder = Path(name)
+        chain = f"{ROOT}/examples/fast/chain.py:chain"
         with EmbeddedKafka(BrokerOptions(folder=folder / "kafka")) as kafka:
+            await declare(kafka.bootstrap, plan(load_chains([chain]), PARTITIONS, 1, 7 * DAY))
             environment = {
                 **os.environ,
                 "CALLSTREAM_BROKER": kafka.bootstrap,
                 "CALLSTREAM_DATA_FOLDER": str(folder / "data"),
-                "CALLSTREAM_CHAINS": f'["{ROOT}/examples/fast/chain.py:chain"]',
+                "CALLSTREAM_CHAINS": f'["{chain}"]',
                 "CALLSTREAM_LOGS__LEVEL": "warning",
             }
             worker = await asyncio.create_subprocess_exec(
@@ -128,7 +132,6 @@ async def measure(pending: int, rate: int, seconds: int) -> dict[str, Any]:
     """The figures of one run."""
     count = rate * seconds
     async with running() as run:
-        await until_taken(run.bootstrap, 0)
         await put(run.bootstrap, iter([timer(0, "first", time.time() + DAY)]))
         await until_taken(run.bootstrap, 1)
         empty, began, cpu = memory_mb(run.pid), time.monotonic(), cpu_seconds(run.pid)

@@ -32,7 +32,7 @@ def seen_before(seconds: float) -> Expired:
     """Submissions that were seen longer ago than that; of one that is to start later, that have started."""
 
     def expired(_: bytes, row: Json, now: float) -> bool:
-        return max(row["at"], row.get("run_at") or 0.0) + seconds < now
+        return bool(max(row["at"], row.get("run_at") or 0.0) + seconds < now)
 
     return expired
 
