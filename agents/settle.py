@@ -24,8 +24,11 @@ from callstream.streams.event import (
     Json,
     Submission,
     Undoing,
+    Waiting,
+    WaitReason,
 )
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.timing import delayed
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
@@ -96,7 +99,11 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     following = chain.step(done.sequence)
     if following is None:
         return [_terminal(done, End.FINISHED, chains, None)]
-    return [encode(done, topic_of(lane_of(following.service, done.priority)))]
+    topic = topic_of(lane_of(following.service, done.priority))
+    if event.sequence == 0 and event.run_at is not None and event.run_at > work.ended:
+        waiting = Waiting(reason=WaitReason.SCHEDULED, until=event.run_at)
+        return [delayed(encode(done.with_body(waiting=waiting), topic), event.run_at)]
+    return [encode(done, topic)]
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
@@ -104,14 +111,15 @@ def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
         raise ValueError(f"the trail of the event has {MAX_HOPS} hops and takes no more")
     said = _object(output, work.step)
     outputs = {**event.body.outputs, work.step: said} if said else event.body.outputs
-    trail = (*event.body.trail, hop)
-    return _next(event.with_body(outputs=outputs, trail=trail, held=None, end=None, failure=None, result=None))
+    ended = {"held": None, "waiting": None, "end": None, "failure": None, "result": None}
+    return _next(event.with_body(outputs=outputs, trail=(*event.body.trail, hop), **ended))
 
 
 def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Record]:
     failure = outcome.failure
     named = failure if failure.step else failure.model_copy(update={"step": work.step})
-    dead = event.with_body(failure=named, trail=(*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome)))
+    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    dead = event.with_body(failure=named, trail=trail, waiting=None)
     if outcome.ends_task and event.body.end is None and event.type != VERDICT:
         return [_letter(dead), _ended(event, _next(dead), End.FAILED, chains, named)]
     return [_letter(dead)]
@@ -163,13 +171,13 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     step = rollback.name_of(undoing, event, chains)
     hop = _hop(replace(work, step=step), outcome).model_copy(update={"undo": True})
     trail = (*event.body.trail, hop)[:MAX_HOPS]
-    done = _next(event.with_body(trail=trail))
+    done = _next(event.with_body(trail=trail, waiting=None))
     back = rollback.undo(done, undoing.step - 1, undoing.end, chains)
     then = back or _terminal(done, undoing.end, chains, event.body.failure)
     if isinstance(outcome, Forward):
         return [then]
     failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
-    return [_letter(event.with_body(failure=failure, trail=trail)), then]
+    return [_letter(event.with_body(failure=failure, trail=trail, waiting=None)), then]
 
 
 def _result(event: Event, chains: Chains) -> Json:

@@ -8,12 +8,13 @@ from callstream.streams.outcome import Outcome
 
 
 class StepRole:
-    """Looks up which step an event is about to take and lets it act."""
+    """Looks up which step an event is about to take and lets it act; a longer pause between tries is the timer's."""
 
-    def __init__(self, service: str, chains: Chains, stateful: bool) -> None:
+    def __init__(self, service: str, chains: Chains, stateful: bool, held_pause_seconds: float | None = None) -> None:
         self._service = service
         self._chains = chains
         self._stateful = stateful
+        self._held_pause_seconds = held_pause_seconds
 
     @property
     def service(self) -> str:
@@ -28,9 +29,10 @@ class StepRole:
     def policy(self, event: Event) -> Policy:
         """The step's own attempts and time-out; what is undone is undone past the deadline too."""
         step = self._step(event)
+        held = self._held_pause_seconds
         if event.body.undoing is not None:
-            return Policy(f"undo {step.name}", step.attempts, step.timeout_seconds)
-        return Policy(step.name, step.attempts, step.timeout_seconds, keeps_deadline=True)
+            return Policy(f"undo {step.name}", step.attempts, step.timeout_seconds, held_pause_seconds=held)
+        return Policy(step.name, step.attempts, step.timeout_seconds, keeps_deadline=True, held_pause_seconds=held)
 
     def queue_of(self, chain: str, version: int, sequence: int) -> str | None:
         """What an event at that step waits for; None if that is no step of this service."""

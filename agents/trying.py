@@ -4,23 +4,55 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from random import Random
 
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.settle import Work, line, settle
 from callstream.streams.chain import Attempts, Chains, UnknownChain
-from callstream.streams.event import MAX_NOTES, Event, Failure
+from callstream.streams.event import MAX_NOTES, Event, Failure, Waiting, WaitReason
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
-from callstream.streams.wire import LogUnavailable, Record
+from callstream.streams.timing import delayed
+from callstream.streams.wire import LogUnavailable, Record, encode
 
 log = logging.getLogger("callstream.actor")
 
 MAX_TRACEBACK = 8000
-LONGEST_PAUSE_ASKED_SECONDS = 60.0
+LONGEST_HELD_SECONDS = 60.0
+"""For which an event is held in memory at most, whatever was asked for."""
+LONGEST_PAUSE_SECONDS = 24 * 3600.0
+"""For which one goes to the timer: well below what receipts are kept for, so that no paid call is paid again."""
+
+
+@dataclass(slots=True)
+class Tries:
+    """What was tried of an event's step, also before the timer had it: since when, how often, with what remarks."""
+
+    started: float
+    count: int
+    notes: deque[str]
+
+    @classmethod
+    def of(cls, event: Event, now: float) -> "Tries":
+        """What the event says of it."""
+        before = event.body.waiting
+        if before is None or before.started is None:
+            return cls(now, 0, deque(maxlen=MAX_NOTES))
+        return cls(before.started, before.attempts, deque(before.notes, maxlen=MAX_NOTES))
+
+    def waiting(self, until: float, failure: Failure) -> Waiting:
+        """What the event says of it while the timer has it."""
+        return Waiting(
+            reason=WaitReason.RETRY,
+            until=until,
+            started=self.started,
+            attempts=self.count,
+            failure=failure.model_copy(update={"traceback": ""}),
+            notes=tuple(map(line, self.notes)),
+        )
 
 
 class Trying:
@@ -36,40 +68,58 @@ class Trying:
     async def records(self, event: Event, delivery: Delivery) -> list[Record]:
         """Try until there is an outcome other than Retry; then the records that follow from it.
 
+        For a pause that the policy leaves to the timer, the one record that brings the event back for its next attempt.
         Raises LostOwnership, LogUnavailable.
         """
-        started = self._ports.now()
+        tries = Tries.of(event, self._ports.now())
         policy = Policy(step=self._role.service)
-        notes: deque[str] = deque(maxlen=MAX_NOTES)
-        attempt = event.attempt
         try:
             policy = self._role.policy(event)
         except UnknownChain as error:
-            outcome: Outcome = Bury(_failure(error))
+            outcome: Outcome | Record = Bury(_failure(error))
+            tries.count += 1
         else:
             with self._ports.span(policy.step, event) if policy.traced else nullcontext() as span:
                 if span is not None:
                     event = replace(event, traceparent=span.traceparent)
-                while True:
-                    tried = event if attempt == event.attempt else replace(event, attempt=attempt)
-                    outcome = await self._try(tried, delivery, policy)
-                    if not isinstance(outcome, Retry):
-                        break
-                    self.retries += 1
-                    notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
-                    if attempt >= policy.attempts.most:
-                        outcome = Bury(outcome.failure, policy.ends_task)
-                        break
-                    await asyncio.sleep(self.pause(policy.attempts, attempt, outcome.after_seconds))
-                    attempt += 1
+                outcome = await self._outcome(event, delivery, policy, tries)
                 if span is not None:
-                    span.tag("outcome", type(outcome).__name__)
-                    span.tag("attempts", attempt - event.attempt + 1)
-        work = Work(
-            self._role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
-        )
+                    span.tag("outcome", "Retry" if isinstance(outcome, Record) else type(outcome).__name__)
+                    span.tag("attempts", tries.count)
+        if isinstance(outcome, Record):
+            return [outcome]
+        notes = tuple(tries.notes)
+        work = Work(self._role.service, policy.step, tries.started, self._ports.now(), tries.count, notes)
         log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)
+
+    async def _outcome(self, event: Event, delivery: Delivery, policy: Policy, tries: Tries) -> Outcome | Record:
+        """What the tries came to, or the record for the timer that lets the event come back for the next one."""
+        attempt = event.attempt
+        while True:
+            tried = event if attempt == event.attempt else replace(event, attempt=attempt)
+            outcome = await self._try(tried, delivery, policy)
+            tries.count += 1
+            if not isinstance(outcome, Retry):
+                return outcome
+            self.retries += 1
+            tries.notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
+            if attempt >= policy.attempts.most:
+                return Bury(outcome.failure, policy.ends_task)
+            pause = self.pause(policy.attempts, attempt, outcome.after_seconds)
+            attempt += 1
+            if policy.held_pause_seconds is not None and pause > policy.held_pause_seconds:
+                waiting = tries.waiting(self._until(event, pause), outcome.failure)
+                # One that has grown too large by its remarks waits here, as all did without a timer.
+                with suppress(ValueError):
+                    later = replace(event, attempt=attempt).with_body(waiting=waiting)
+                    return delayed(encode(later, delivery.topic), waiting.until)
+            await asyncio.sleep(min(pause, LONGEST_HELD_SECONDS))
+
+    def _until(self, event: Event, pause: float) -> float:
+        """When the next attempt is due; a task whose deadline comes first is told so by then."""
+        now = self._ports.now()
+        return now + pause if event.deadline is None else min(now + pause, max(now, event.deadline))
 
     def _settle(self, event: Event, outcome: Outcome, work: Work) -> list[Record]:
         """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
@@ -105,7 +155,7 @@ class Trying:
         """Seconds to the next try: by chance, below a ceiling that doubles, and no less than was asked for."""
         ceiling = min(attempts.longest_pause_seconds, attempts.first_pause_seconds * 2.0 ** min(attempt - 1, 60))
         pause = self._random.uniform(0, ceiling)
-        return max(pause, min(asked, LONGEST_PAUSE_ASKED_SECONDS)) if asked is not None else pause
+        return max(pause, min(asked, LONGEST_PAUSE_SECONDS)) if asked is not None else pause
 
 
 def _failure(error: BaseException) -> Failure:

@@ -16,6 +16,7 @@ TASK = "callstream.task"
 TASK_UNDO = "callstream.task.undo"
 TASK_HELD = "callstream.task.held"
 TASK_NOTIFIED = "callstream.task.notified"
+TASK_WAITING = "callstream.task.waiting"
 VERDICT = "callstream.review.verdict"
 
 Json = dict[str, Any]
@@ -46,6 +47,13 @@ class End(StrEnum):
     FINISHED = "finished"
     REJECTED = "rejected"
     FAILED = "failed"
+
+
+class WaitReason(StrEnum):
+    """Why a task is with the timer."""
+
+    RETRY = "retry"
+    SCHEDULED = "scheduled"
 
 
 class Strict(BaseModel):
@@ -94,6 +102,21 @@ class Undoing(Strict):
     end: End
 
 
+class Waiting(Strict):
+    """Why a task is with the timer, until when (epoch seconds), and what was tried of its step before.
+
+    Since `started` so many `attempts` of the step have ended without an outcome, the last of them in `failure`; none of
+    a task that has yet to begin.
+    """
+
+    reason: WaitReason
+    until: Moment
+    started: Moment | None = None
+    attempts: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    failure: Failure | None = None
+    notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
+
+
 class Submission(Strict):
     """A task as its caller hands it in; the same model at the HTTP door and on the intake topic."""
 
@@ -106,6 +129,7 @@ class Body(Strict):
     """The JSON body of an event: the task's input, each step's output by name, and the trail of what was done.
 
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
+    `waiting` is set while the timer has the event, and stays when it has come back, until its step is done.
     """
 
     submission: Submission
@@ -115,6 +139,7 @@ class Body(Strict):
     end: End | None = None
     failure: Failure | None = None
     held: Line | None = None
+    waiting: Waiting | None = None
     result: Json | None = None
     undoing: Undoing | None = None
 
@@ -124,6 +149,7 @@ class Event:
     """One task about to take one step (or just ended). Times are epoch seconds, UTC.
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
+    The first step starts no earlier than `run_at`.
     """
 
     tenant: Tenant
@@ -138,6 +164,7 @@ class Event:
     deadline: float | None = None
     traceparent: str | None = None
     type: str = TASK
+    run_at: float | None = None
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ VERDICTS = "verdicts"
 NOTIFIED = "notified"
 SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
 SPENDING = "spending"
+TIMER, TIMERS = "timer", "timers"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
@@ -20,6 +21,7 @@ OWN_TABLES = (
     ("gateway", TASKS),
     ("gateway", LATENCY),
     ("prepare", PROFILES),
+    (TIMER, TIMERS),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 

@@ -265,7 +265,7 @@ class LivePort:
 
 def public(row: Json) -> Json:
     """A task's row as clients see it."""
-    return {name: value for name, value in row.items() if name not in ("sequence", "outputs", "traceparent")}
+    return {name: value for name, value in row.items() if name not in ("sequence", "attempt", "outputs", "traceparent")}
 
 
 def _held_event(row: Json) -> Event:
