@@ -14,8 +14,8 @@ ONLY = {
         streams.engine streams.monitor streams.transport tables.durable tables.profiles agents.hosting callstream.app
     """,
     "aiokafka": """
-        streams.broadcast streams.broker streams.declare streams.engine streams.lag streams.records streams.tail
-        streams.transport callstream.cli
+        streams.broadcast streams.broker streams.compacted streams.declare streams.engine streams.lag streams.records
+        streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
@@ -39,6 +39,7 @@ PURE = """
     agents.moderation.matcher agents.moderation.normalise agents.notification.payload
     agents.prepare.attributes agents.prepare.colours agents.prepare.facts agents.prepare.language
     agents.prepare.profile agents.prepare.template agents.prepare.terms agents.prepare.text
+    agents.schedules.clock agents.schedules.command agents.schedules.cron agents.schedules.schedule
     callstream.settings.explain callstream.settings.lines callstream.web.admission callstream.web.rows
     callstream.stub.chance callstream.stub.chat callstream.stub.counters callstream.stub.errors callstream.stub.faults
     callstream.stub.latency callstream.stub.limits callstream.stub.moderation callstream.stub.prompt
