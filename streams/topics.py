@@ -14,12 +14,14 @@ SPENDING = "spending"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
+SCHEDULE, SCHEDULES = "schedule", "schedules"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
     ("prepare", PROFILES),
+    (SCHEDULE, SCHEDULES),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 
