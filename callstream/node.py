@@ -28,6 +28,7 @@ from callstream.agents.ports import Role
 from callstream.agents.recorder import Recorder
 from callstream.agents.review import ReviewDesk
 from callstream.agents.roles import ActRole
+from callstream.agents.schedules.scheduler import Scheduler
 from callstream.agents.spending import TableSpending
 from callstream.agents.steps import StepRole
 from callstream.agents.timer import Releaser, TimerRole
@@ -40,13 +41,15 @@ from callstream.streams.blobs import BlobError, BlobStore
 from callstream.streams.broadcast import listen
 from callstream.streams.chain import Chains
 from callstream.streams.clock import Clock
+from callstream.streams.compacted import follow
 from callstream.streams.declare import plan
 from callstream.streams.engine import Layout, ServiceApp
-from callstream.streams.event import Json
+from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of
-from callstream.streams.topics import TIMER, is_changelog, lanes_of, topic_of
+from callstream.streams.ownership import Claim
+from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable
+from callstream.streams.wire import LogUnavailable, encode
 from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
@@ -73,7 +76,7 @@ class UnknownService(ValueError):
 
 def services_of(chains: Chains) -> tuple[str, ...]:
     """Every service that these chains need, in the order of a task's way."""
-    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY)))
+    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE)))
 
 
 def check_services(chains: Chains, names: Sequence[str]) -> tuple[str, ...]:
@@ -136,6 +139,8 @@ class Node:
                 reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
                 role = ActRole(service, ReviewDesk().act, stateful=True)
                 self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+            case "schedule":
+                self._build_schedule(app)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
@@ -202,6 +207,17 @@ class Node:
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
 
+    def _build_schedule(self, app: ServiceApp) -> None:
+        async def submit(event: Event, claim: Claim) -> None:
+            await app.produce(encode(event, topic_of(INTAKE)), claim)
+
+        rows = self._table(app, topics.SCHEDULES, None)
+        scheduler = Scheduler(rows, submit, self.chains, Clock())
+        app.revoked.append(scheduler.forget)
+        app.background.append(scheduler.run)
+        role = ActRole(SCHEDULE, scheduler.act, stateful=False, policy=scheduler.policy)
+        self._host(app, role, rows, topics.SCHEDULES)
+
     def reconfigured(self, options: InferenceOptions) -> None:
         """Other pools of models, limits and weights from now on."""
         self._model.reconfigured(options)
@@ -224,6 +240,8 @@ class Node:
         app.closing.append(server.stop)
         app.background.append(self._sweep_blobs)
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
+        changes = changelog_of(SCHEDULE, topics.SCHEDULES)
+        app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(

@@ -37,6 +37,7 @@ ON_TOPIC = {
     ),
     topics.REVIEW: ("held tasks: `body.held` says why", "review, gateway"),
     topics.VERDICTS: ("what people decided about held tasks", "review"),
+    topics.SCHEDULES: ("commands to schedules: set, pause, resume, trigger, remove", "schedule"),
     topics.FINISHED: ("tasks that have ended: `body.end`, `body.result`, `body.failure`", "notify, gateway"),
     topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
     topics.DEAD: ("what could not be done or read, with the reason", "nobody: for people"),
@@ -50,6 +51,7 @@ IN_TABLE = {
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
     topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
+    topics.SCHEDULES: "each schedule: what it hands in, when it is due; every gateway reads its changelog",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
 IN_HEADER = {

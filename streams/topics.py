@@ -15,6 +15,7 @@ TIMER, TIMERS = "timer", "timers"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
+SCHEDULE, SCHEDULES = "schedule", "schedules"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
@@ -22,6 +23,7 @@ OWN_TABLES = (
     ("gateway", LATENCY),
     ("prepare", PROFILES),
     (TIMER, TIMERS),
+    (SCHEDULE, SCHEDULES),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 

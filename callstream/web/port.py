@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from callstream.agents.review import Verdict
+from callstream.agents.schedules.directory import Directory
 from callstream.streams.event import Event, Json
 from callstream.web.hub import Hub
 
@@ -180,5 +181,16 @@ class TablePort(Protocol):
         """Every window of that size still kept, in no particular order."""
 
 
-class GatewayPort(TaskPort, TablePort, Protocol):
+class SchedulePort(Protocol):
+    """Schedules: which there are, and commands to them."""
+
+    @property
+    def schedules(self) -> Directory:
+        """Every schedule, as the service that fires them told last."""
+
+    async def command(self, event: Event) -> None:
+        """Hand in a command to a schedule; returns once the log has it. Raises Unavailable."""
+
+
+class GatewayPort(TaskPort, TablePort, SchedulePort, Protocol):
     """All that the web needs."""

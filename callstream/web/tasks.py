@@ -60,7 +60,7 @@ async def post_task(request: web.Request) -> web.StreamResponse:
     context, caller = request.app[CONTEXT], request[CALLER]
     raw = await read_as(request, context.options.max_body_bytes, "application/json")
     checked = _check(parse(raw, context.options.max_body_bytes), context.clock())
-    task = checked.id or _named_by_key(request) or new_task_id(context, caller.tenant, secrets.token_hex(12))
+    task = checked.id or named_by_key(request) or new_task_id(context, caller.tenant, secrets.token_hex(12))
     if (owner := elsewhere(request, task)) is not None and (checked.id or IDEMPOTENCY_KEY in request.headers):
         try:
             return await context.proxy.forward(request, owner, raw)
@@ -163,7 +163,8 @@ def _start(given: TaskRequest, deadline: float | None, now: float) -> float | No
     return run_at
 
 
-def _named_by_key(request: web.Request) -> str | None:
+def named_by_key(request: web.Request) -> str | None:
+    """The id that a request's Idempotency-Key stands for, None without one. Raises Problem 400."""
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
         return None

@@ -307,6 +307,7 @@ class System:
                 "callstream.finished",
                 "callstream.verdicts",
                 "callstream.pools",
+                "callstream.schedules",
             )
             all_topics = [name for name in await self.admin.list_topics() if name.startswith("callstream.")]
             steps = [name for name in all_topics if name not in taken]
@@ -316,6 +317,7 @@ class System:
                 # A service's lanes are its topics: `infer`, `infer.high`, `infer.low`.
                 reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
+            reads["schedule"] = ["callstream.schedules"]
             reads["notify"] = ["callstream.finished"]
             reads["gateway"] = [*steps, "callstream.finished", "callstream.notified"]
             self._known = [

@@ -14,8 +14,8 @@ ONLY = {
         streams.engine streams.monitor streams.transport tables.durable tables.profiles agents.hosting callstream.app
     """,
     "aiokafka": """
-        streams.broadcast streams.broker streams.declare streams.engine streams.lag streams.records streams.tail
-        streams.transport callstream.cli
+        streams.broadcast streams.broker streams.compacted streams.declare streams.engine streams.lag streams.records
+        streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli

@@ -28,7 +28,19 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
-    for command in ("demo", "worker", "reload", "produce", "status", "tail", "lag", "settings", "stub", "kafka"):
+    for command in (
+        "demo",
+        "worker",
+        "reload",
+        "produce",
+        "status",
+        "tail",
+        "lag",
+        "settings",
+        "stub",
+        "kafka",
+        "schedule",
+    ):
         assert f"\n  {command} " in shown
 
 
