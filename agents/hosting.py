@@ -1,7 +1,7 @@
 """A role on an app: the ports of an actor, over Faust and Kafka."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from faust.types import StreamT
@@ -21,13 +21,21 @@ from callstream.tables.durable import DurableTable, NoCell, TableCell
 
 
 class AppPorts:
-    """What one service's app does for its actor."""
+    """What one service's app does for its actor. `clock` gives epoch seconds."""
 
-    def __init__(self, app: ServiceApp, table: DurableTable | None, blobs: BlobStore, tracing: Tracing) -> None:
+    def __init__(
+        self,
+        app: ServiceApp,
+        table: DurableTable | None,
+        blobs: BlobStore,
+        tracing: Tracing,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._app = app
         self._table = table
         self._blobs = blobs
         self._tracing = tracing
+        self._clock = clock
 
     def partition_of(self, key: bytes) -> int:
         """The partition that every topic keeps this key in."""
@@ -65,7 +73,7 @@ class AppPorts:
 
     def now(self) -> float:
         """Epoch seconds."""
-        return time.time()
+        return self._clock()
 
 
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:

@@ -6,6 +6,7 @@ What a step gives is taken as its reader will have it, so that nothing is sent t
 
 from dataclasses import dataclass, replace
 
+from callstream.agents import rollback
 from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains
 from callstream.streams.errorclass import ErrorClass
@@ -23,9 +24,13 @@ from callstream.streams.event import (
     Hop,
     Json,
     Submission,
+    Undoing,
+    Waiting,
+    WaitReason,
 )
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
 from callstream.streams.timespent import step_times, told
+from callstream.streams.timing import delayed
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
@@ -56,6 +61,11 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
     chain's `result` raises. A Bury of an event that was read from a topic can always be performed.
     """
     match outcome:
+        case _ if (undoing := event.body.undoing) is not None:
+            try:
+                return _undone(event, undoing, outcome, work, chains)
+            except ValueError:
+                return _undone(_emptied(event), undoing, outcome, replace(work, notes=(LEFT_OUT,)), chains)
         case Forward():
             return _forward(event, outcome, work, chains)
         case Finish():
@@ -64,7 +74,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             failure = (
                 Failure(kind="rejected", message=line(outcome.reason), step=work.step) if outcome.rejected else None
             )
-            return [_terminal(done, end, chains, failure)]
+            return [_ended(event, done, end, chains, failure)]
         case Hold():
             held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=line(outcome.reason))
             return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
@@ -96,7 +106,11 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     following = chain.step(done.sequence)
     if following is None:
         return [_terminal(done, End.FINISHED, chains, None)]
-    return [encode(done, topic_of(lane_of(following.service, done.priority)))]
+    topic = topic_of(lane_of(following.service, done.priority))
+    if event.sequence == 0 and event.run_at is not None and event.run_at > work.ended:
+        waiting = Waiting(reason=WaitReason.SCHEDULED, until=event.run_at)
+        return [delayed(encode(done.with_body(waiting=waiting), topic), event.run_at)]
+    return [encode(done, topic)]
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
@@ -104,8 +118,8 @@ def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
         raise ValueError(f"the trail of the event has {MAX_HOPS} hops and takes no more")
     said = _object(output, work.step)
     outputs = {**event.body.outputs, work.step: said} if said else event.body.outputs
-    trail = (*event.body.trail, hop)
-    return _next(event.with_body(outputs=outputs, trail=trail, held=None, end=None, failure=None, result=None))
+    ended = {"held": None, "waiting": None, "end": None, "failure": None, "result": None}
+    return _next(event.with_body(outputs=outputs, trail=(*event.body.trail, hop), **ended))
 
 
 def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Record]:
@@ -114,11 +128,14 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
     if named.kind == ErrorClass.DEADLINE and (where := told(step_times(trail, event.time))):
         named = named.model_copy(update={"message": line(f"{named.message}; {where}")})
-    dead = event.with_body(failure=named, trail=trail)
-    letters = [encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))]
+    dead = event.with_body(failure=named, trail=trail, waiting=None)
     if outcome.ends_task and event.body.end is None and event.type != VERDICT:
-        letters.append(_terminal(_next(dead), End.FAILED, chains, named))
-    return letters
+        return [_letter(dead), _ended(event, _next(dead), End.FAILED, chains, named)]
+    return [_letter(dead)]
+
+
+def _letter(dead: Event) -> Record:
+    return encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))
 
 
 def _emptied(event: Event) -> Event:
@@ -140,8 +157,36 @@ def _next(event: Event) -> Event:
 
 def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
     result = _result(event, chains) if end is End.FINISHED else None
-    ended = event.with_body(end=end, failure=failure, result=result, held=None)
+    ended = event.with_body(end=end, failure=failure, result=result, held=None, undoing=None)
     return encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED))
+
+
+def _ended(event: Event, done: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
+    """The record that ends a task, or, if it ends badly, the first one of its way back.
+
+    The step that failed is undone too: it may have had its effect before.
+    """
+    if end is not End.FINISHED:
+        back = rollback.undo(done.with_body(failure=failure), event.sequence, end, chains)
+        if back is not None:
+            return back
+    return _terminal(done, end, chains, failure)
+
+
+def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
+    """What follows when a step was undone, or can't be: a dead letter says so then, and the rest is undone anyway."""
+    if not isinstance(outcome, Forward | Bury):
+        raise TypeError(f"{work.step!r} gave {type(outcome).__name__}: what undoes a step ends in Forward or Bury")
+    step = rollback.name_of(undoing, event, chains)
+    hop = _hop(replace(work, step=step), outcome).model_copy(update={"undo": True})
+    trail = (*event.body.trail, hop)[:MAX_HOPS]
+    done = _next(event.with_body(trail=trail, waiting=None))
+    back = rollback.undo(done, undoing.step - 1, undoing.end, chains)
+    then = back or _terminal(done, undoing.end, chains, event.body.failure)
+    if isinstance(outcome, Forward):
+        return [then]
+    failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
+    return [_letter(event.with_body(failure=failure, trail=trail, waiting=None)), then]
 
 
 def _result(event: Event, chains: Chains) -> Json:

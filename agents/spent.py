@@ -38,11 +38,11 @@ _current: ContextVar[Spent | None] = ContextVar("spent", default=None)
 
 
 @contextmanager
-def tracked() -> Iterator[Spent]:
-    """An account for what happens in here, and in tasks that are started here."""
-    token = _current.set(mine := Spent())
+def tracked(mine: Spent) -> Iterator[None]:
+    """The account for what happens in here, and in tasks that are started here."""
+    token = _current.set(mine)
     try:
-        yield mine
+        yield
     finally:
         _current.reset(token)
 

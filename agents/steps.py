@@ -14,12 +14,23 @@ from callstream.streams.outcome import Bury, Finish, Forward, Hold, Outcome
 
 
 class StepRole:
-    """Looks up which step an event is about to take and lets it act. `clock` gives epoch seconds."""
+    """Looks up which step an event is about to take and lets it act; a longer pause between tries is the timer's.
 
-    def __init__(self, service: str, chains: Chains, stateful: bool, clock: Callable[[], float] = time.time) -> None:
+    `clock` gives epoch seconds.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        chains: Chains,
+        stateful: bool,
+        held_pause_seconds: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._service = service
         self._chains = chains
         self._stateful = stateful
+        self._held_pause_seconds = held_pause_seconds
         self._clock = clock
         self._usual = Usual()
 
@@ -34,10 +45,19 @@ class StepRole:
         return self._stateful
 
     def policy(self, event: Event) -> Policy:
-        """The step's own attempts and time-out."""
+        """The step's own attempts and time-out; what is undone is undone past the deadline too."""
         step = self._step(event)
-        needs = self._usual.seconds(step)
-        return Policy(step.name, step.attempts, step.timeout_seconds, keeps_deadline=True, needs_seconds=needs)
+        held = self._held_pause_seconds
+        if event.body.undoing is not None:
+            return Policy(f"undo {step.name}", step.attempts, step.timeout_seconds, held_pause_seconds=held)
+        return Policy(
+            step.name,
+            step.attempts,
+            step.timeout_seconds,
+            keeps_deadline=True,
+            held_pause_seconds=held,
+            needs_seconds=self._usual.seconds(step),
+        )
 
     def queue_of(self, chain: str, version: int, sequence: int) -> str | None:
         """What an event at that step waits for; None if that is no step of this service."""
@@ -48,7 +68,10 @@ class StepRole:
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Let the step decide, unless there is no time for it, for which it has declared what happens then."""
-        step, began, before = self._step(event), self._clock(), spent()
+        step = self._step(event)
+        if event.body.undoing is not None:
+            return await step.undo(event, state)
+        began, before = self._clock(), spent()
         waited = before.waited + before.retried
         needs = self._usual.seconds(step) + self._declared_later(event)
         left = None if event.deadline is None else event.deadline - began
@@ -78,7 +101,8 @@ class StepRole:
         return sum(step.expected_seconds or 0.0 for step in later if step.late is None or not step.late.skip)
 
     def _step(self, event: Event) -> Step:
-        return self._step_at(event.chain, event.version, event.sequence)
+        undoing = event.body.undoing
+        return self._step_at(event.chain, event.version, event.sequence if undoing is None else undoing.step)
 
     def _step_at(self, chain: str, version: int, sequence: int) -> Step:
         step = self._chains.get(chain, version).step(sequence)

@@ -5,7 +5,7 @@ import logging
 import math
 import traceback
 from collections import Counter, deque
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -17,28 +17,66 @@ from callstream.agents.settle import Work, line, settle
 from callstream.agents.spent import Spent, tracked
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.errorclass import class_of
-from callstream.streams.event import MAX_NOTES, Event, Failure
+from callstream.streams.event import MAX_NOTES, Event, Failure, Waiting, WaitReason
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.retry_budget import BudgetOptions, Budgets
-from callstream.streams.wire import LogUnavailable, Record
+from callstream.streams.timing import delayed
+from callstream.streams.wire import LogUnavailable, Record, encode
 
 log = logging.getLogger("callstream.actor")
 
 MAX_TRACEBACK = 8000
 MAX_MASKED = 64 * 1024
 """Of a traceback, the end that is looked through for secrets: what is kept is the end of that."""
-LONGEST_PAUSE_ASKED_SECONDS = 60.0
 NO_BUDGET = "retry-budget"
+LONGEST_HELD_SECONDS = 60.0
+"""For which an event is held in memory at most, whatever was asked for."""
+LONGEST_PAUSE_SECONDS = 24 * 3600.0
+"""For which one goes to the timer: well below what receipts are kept for, so that no paid call is paid again."""
 
 
 @dataclass(slots=True)
-class _Tries:
-    """How far an event has come: which attempt it is at, what the earlier ones failed of, where its time went."""
+class Tries:
+    """What was tried of an event's step, also before the timer had it: since when, how often, with what remarks.
 
-    attempt: int
-    notes: deque[str] = field(default_factory=lambda: deque(maxlen=MAX_NOTES))
+    `failure` is what the last attempt failed of that was made; `spent` where the time went.
+    """
+
+    started: float
+    count: int
+    notes: deque[str]
+    failure: Failure | None = None
     spent: Spent = field(default_factory=Spent)
+
+    @classmethod
+    def of(cls, event: Event, now: float) -> "Tries":
+        """What the event says of it."""
+        before = event.body.waiting
+        if before is None or before.started is None:
+            return cls(now, 0, deque(maxlen=MAX_NOTES))
+        notes = deque(before.notes, maxlen=MAX_NOTES)
+        return cls(
+            before.started, before.attempts, notes, before.failure, Spent(retried=max(0.0, now - before.started))
+        )
+
+    def failed(self, attempt: int, failure: Failure) -> Failure:
+        """One more has ended without an outcome; gives what the last one failed of that was made."""
+        self.notes.append(f"attempt {attempt}: {failure.kind}: {failure.message}")
+        if self.failure is None or failure.kind != NO_BUDGET:
+            self.failure = failure
+        return self.failure
+
+    def waiting(self, until: float, failure: Failure) -> Waiting:
+        """What the event says of it while the timer has it."""
+        return Waiting(
+            reason=WaitReason.RETRY,
+            until=until,
+            started=self.started,
+            attempts=self.count,
+            failure=failure.model_copy(update={"traceback": ""}),
+            notes=tuple(map(line, self.notes)),
+        )
 
 
 class Trying:
@@ -62,32 +100,35 @@ class Trying:
     async def records(self, event: Event, delivery: Delivery) -> list[Record]:
         """Try until there is an outcome other than Retry; then the records that follow from it.
 
+        For a pause that the policy leaves to the timer, the one record that brings the event back for its next attempt.
         Raises LostOwnership, LogUnavailable.
         """
-        started = self._ports.now()
+        tries = Tries.of(event, self._ports.now())
         policy = Policy(step=self._role.service)
-        tries = _Tries(event.attempt)
         try:
             policy = self._role.policy(event)
         except UnknownChain as error:
-            outcome: Outcome = Bury(self._failure(error))
+            outcome: Outcome | Record = Bury(self._failure(error))
+            tries.count += 1
         else:
             with (
-                tracked() as tries.spent,
+                tracked(tries.spent),
                 self._ports.span(policy.step, event) if policy.traced else nullcontext() as span,
             ):
                 if span is not None:
                     event = replace(event, traceparent=span.traceparent)
-                outcome = await self._until_outcome(event, delivery, policy, tries)
+                outcome = await self._outcome(event, delivery, policy, tries)
                 if span is not None:
-                    span.tag("outcome", type(outcome).__name__)
-                    span.tag("attempts", tries.attempt - event.attempt + 1)
+                    span.tag("outcome", "Retry" if isinstance(outcome, Record) else type(outcome).__name__)
+                    span.tag("attempts", tries.count)
+        if isinstance(outcome, Record):
+            return [outcome]
         work = Work(
             self._role.service,
             policy.step,
-            started,
+            tries.started,
             self._ports.now(),
-            tries.attempt - event.attempt + 1,
+            tries.count,
             tuple(tries.notes),
             tries.spent.waited,
             tries.spent.retried,
@@ -95,24 +136,31 @@ class Trying:
         log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)
 
-    async def _until_outcome(self, event: Event, delivery: Delivery, policy: Policy, tries: "_Tries") -> Outcome:
-        clock, failure = asyncio.get_running_loop().time, None
+    async def _outcome(self, event: Event, delivery: Delivery, policy: Policy, tries: Tries) -> Outcome | Record:
+        """What the tries came to, or the record for the timer that lets the event come back for the next one."""
+        attempt, clock = event.attempt, asyncio.get_running_loop().time
         while True:
-            tried = event if tries.attempt == event.attempt else replace(event, attempt=tries.attempt)
+            tried = event if attempt == event.attempt else replace(event, attempt=attempt)
             mark = tries.spent.mark(clock())
             outcome = await self._within_budget(tried, delivery, policy)
+            tries.count += 1
             if not isinstance(outcome, Retry):
                 return outcome
             self.retries += 1
-            tries.notes.append(f"attempt {tries.attempt}: {outcome.failure.kind}: {outcome.failure.message}")
-            if failure is None or outcome.failure.kind != NO_BUDGET:
-                failure = outcome.failure
+            failure = tries.failed(attempt, outcome.failure)
             decision = self._decide(tried, policy, outcome)
             if isinstance(decision, GiveUp):
                 return Bury(_given_up(failure, decision), policy.ends_task)
-            await asyncio.sleep(decision.after_seconds)
+            pause = decision.after_seconds
+            attempt += 1
+            if policy.held_pause_seconds is not None and pause > policy.held_pause_seconds:
+                waiting = tries.waiting(self._ports.now() + pause, failure)
+                # One that has grown too large by its remarks waits here, as all did without a timer.
+                with suppress(ValueError):
+                    later = replace(event, attempt=attempt).with_body(waiting=waiting)
+                    return delayed(encode(later, delivery.topic), waiting.until)
+            await asyncio.sleep(min(pause, LONGEST_HELD_SECONDS))
             tries.spent.repeat(mark, clock())
-            tries.attempt += 1
 
     def _settle(self, event: Event, outcome: Outcome, work: Work) -> list[Record]:
         """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
@@ -143,7 +191,7 @@ class Trying:
         failed = Failed(
             class_of(outcome.failure.kind),
             event.attempt,
-            None if asked is None else min(asked, LONGEST_PAUSE_ASKED_SECONDS),
+            None if asked is None else min(asked, LONGEST_PAUSE_SECONDS),
             left,
             policy.needs_seconds,
         )

@@ -30,8 +30,11 @@ from callstream.agents.recorder import Recorder
 from callstream.agents.retry_collector import RetryCollector
 from callstream.agents.review import ReviewDesk
 from callstream.agents.roles import ActRole
+from callstream.agents.schedules.scheduler import Scheduler
 from callstream.agents.spending import TableSpending
 from callstream.agents.steps import StepRole
+from callstream.agents.timer import Releaser, TimerRole
+from callstream.agents.timer_app import Outlet, TimerPorts, host_timer
 from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
 from callstream.known_secrets import known_secrets, model_secrets
@@ -40,16 +43,21 @@ from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore
 from callstream.streams.broadcast import listen
 from callstream.streams.chain import Chains
+from callstream.streams.clock import Clock
+from callstream.streams.compacted import follow
+from callstream.streams.declare import plan
 from callstream.streams.engine import Layout, ServiceApp
-from callstream.streams.event import Json
+from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of
-from callstream.streams.topics import lanes_of, topic_of
+from callstream.streams.ownership import Claim
+from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable
+from callstream.streams.wire import LogUnavailable, encode
 from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
-from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, window_over
+from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, seen_before, window_over
+from callstream.tables.timers import Timers
 from callstream.web.app import build_web
 from callstream.web.live import LivePort
 from callstream.web.serve import WebServer
@@ -71,7 +79,7 @@ class UnknownService(ValueError):
 
 def services_of(chains: Chains) -> tuple[str, ...]:
     """Every service that these chains need, in the order of a task's way."""
-    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), REVIEW, NOTIFY)))
+    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE)))
 
 
 def check_services(chains: Chains, names: Sequence[str]) -> tuple[str, ...]:
@@ -92,6 +100,7 @@ class Node:
         self.bootstrap = bootstrap
         self.tracing = Tracing(settings.tracing)
         self.blobs = BlobStore(settings.blobs)
+        self.clock = Clock()
         self.actors: dict[str, Actor] = {}
         self._tables: dict[str, tuple[Readable, str]] = {}
         self._layout = Layout(
@@ -129,12 +138,14 @@ class Node:
             case "gateway":
                 self._build_gateway(app)
             case "intake":
-                seen = self._table(app, topics.SEEN, older_than("at", self.settings.seen_hours * HOUR))
-                self._host(app, Intake(self.chains, time.time), seen, topics.INTAKE)
+                seen = self._table(app, topics.SEEN, seen_before(self.settings.seen_hours * HOUR))
+                self._host(app, Intake(self.chains, self.clock), seen, topics.INTAKE)
             case "review":
                 reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
                 role = ActRole(service, ReviewDesk().act, stateful=True)
                 self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+            case "schedule":
+                self._build_schedule(app)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
@@ -142,9 +153,22 @@ class Node:
                 self._host(
                     app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
                 )
+            case "timer":
+                self._build_timer(app)
             case _:
                 self._build_steps(app, service)
         return app
+
+    def _build_timer(self, app: ServiceApp) -> None:
+        table = self._table(app, topics.TIMERS, None)
+        timers = Timers(table)
+        settings = self.settings
+        plans = plan(self.chains, settings.partitions, settings.replicas, settings.retention_hours * HOUR)
+        destinations = frozenset(one.name for one in plans if not is_changelog(one.name)) - {topic_of(TIMER)}
+        ports = TimerPorts(app, table, self.blobs, self.tracing.named(TIMER), self.clock)
+        role = TimerRole(timers, destinations, self.blobs, self.clock)
+        releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
+        self.actors[TIMER] = host_timer(app, role, ports, self.chains, releaser)
 
     def _build_steps(self, app: ServiceApp, service: str) -> None:
         remembers = any(step.remembers for step in self.chains.steps_of(service))
@@ -156,7 +180,7 @@ class Node:
         if service == topics.INFER and table is not None:
             spending = self._table(app, topics.SPENDING, older_than("at", self.settings.retention_hours * HOUR))
             self._model.share(TableSpending(spending), app.partitions)
-        role = StepRole(service, self.chains, remembers)
+        role = StepRole(service, self.chains, remembers, app.options.held_pause_seconds)
         profiles = Profiles(app, store_options()) if service == PREPARE else None
         if profiles is not None:
             self._tables[topics.PROFILES] = (profiles, service)
@@ -188,6 +212,17 @@ class Node:
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
 
+    def _build_schedule(self, app: ServiceApp) -> None:
+        async def submit(event: Event, claim: Claim) -> None:
+            await app.produce(encode(event, topic_of(INTAKE)), claim)
+
+        rows = self._table(app, topics.SCHEDULES, None)
+        scheduler = Scheduler(rows, submit, self.chains, Clock())
+        app.revoked.append(scheduler.forget)
+        app.background.append(scheduler.run)
+        role = ActRole(SCHEDULE, scheduler.act, stateful=False, policy=scheduler.policy)
+        self._host(app, role, rows, topics.SCHEDULES)
+
     def reconfigured(self, options: InferenceOptions) -> None:
         """Other pools of models, limits and weights from now on."""
         self._mask.learn(model_secrets(options))
@@ -202,15 +237,17 @@ class Node:
         port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
         app.revoked.append(journal.forget)
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]
-        read = (topics.INTAKE, *services, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
+        read = (topics.INTAKE, *services, TIMER, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
         self._host(app, Recorder(journal), rows, *read)
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
-        server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY), self.settings.web)
+        server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
         app.background.append(self._sweep_blobs)
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
+        changes = changelog_of(SCHEDULE, topics.SCHEDULES)
+        app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(
@@ -230,7 +267,7 @@ class Node:
         return durable
 
     def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:
-        ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service))
+        ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service), self.clock)
         actor = host(app, role, ports, self.chains, [topic_of(name) for name in names])
         actor.trying.mask = self._mask
         self.actors[role.service] = actor

@@ -31,8 +31,13 @@ NOTE = "<!-- written by docs/make_reference.py: change the code and run it -->\n
 
 ON_TOPIC = {
     topics.INTAKE: ("tasks as they were handed in (sequence 0)", "intake, gateway"),
+    topics.TIMER: (
+        "events for later: retries after a long pause, tasks with `run_at`; headers below",
+        "timer, gateway",
+    ),
     topics.REVIEW: ("held tasks: `body.held` says why", "review, gateway"),
     topics.VERDICTS: ("what people decided about held tasks", "review"),
+    topics.SCHEDULES: ("commands to schedules: set, pause, resume, trigger, remove", "schedule"),
     topics.FINISHED: ("tasks that have ended: `body.end`, `body.result`, `body.failure`", "notify, gateway"),
     topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
     topics.DEAD: ("what could not be done or read, with the reason", "nobody: for people"),
@@ -40,18 +45,20 @@ ON_TOPIC = {
 IN_TABLE = {
     topics.SEEN: "what was decided about each submission: digest, version, start, deadline",
     topics.REVIEWS: "held tasks and their verdicts",
+    topics.TIMERS: "records that wait for their time, in the order of when they are due",
     topics.TASKS: "each task as the status API shows it",
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
     topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
+    topics.SCHEDULES: "each schedule: what it hands in, when it is due; every gateway reads its changelog",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
 IN_HEADER = {
     "ce_specversion": "CloudEvents version",
     "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
-    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified`",
+    "ce_type": "`callstream.task`, or that with `.held`, `.waiting`, `.undo`, `.notified`, `.dead`, `.finished`, …",
     "ce_subject": "the task's id",
     "ce_time": "when the task was accepted",
     "ce_partitionkey": "the record's key: tenant and id, length-prefixed",
@@ -62,6 +69,7 @@ IN_HEADER = {
     "ce_priority": "high, normal or low",
     "ce_attempt": "from 1",
     "ce_expirytime": "its deadline, if it has one",
+    "ce_runat": "when its first step may start, if that was asked for",
     "ce_traceparent": "W3C trace context, if it has one",
     "content-type": "the body is JSON; `application/cloudevents+json` (structured mode) is read too",
 }
@@ -73,7 +81,9 @@ IN_BODY = {
     "end": "finished, rejected or failed, once it has ended",
     "failure": "kind, message, step, traceback",
     "held": "why it is held",
+    "waiting": "why the timer has it, until when, and what was tried of its step so far",
     "result": "what the caller gets, once it is finished",
+    "undoing": "of a task on its way back: the step that is undone next, and the end that it comes to",
 }
 
 ABOUT_SETTINGS = """\

@@ -16,7 +16,18 @@ from callstream.streams.errorclass import FINAL, ErrorClass
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
-from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES, REVIEW, VERDICTS
+from callstream.streams.topics import (
+    DEAD,
+    FINISHED,
+    INTAKE,
+    NOTIFIED,
+    PROFILES,
+    REVIEW,
+    SCHEDULE,
+    SCHEDULES,
+    TIMER,
+    VERDICTS,
+)
 
 MAX_STEPS = MAX_HOPS // 2 - 1
 """Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
@@ -27,7 +38,9 @@ MOST_FINDINGS = 10_000
 MAX_VERSION = 999_999
 LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
 MAX_INPUT_BYTES = 3 * 1024 * 1024
-RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, "gateway", "notify"})
+RESERVED = frozenset(
+    {INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, "gateway", "notify"}
+)
 """Names of topics and services that take no steps."""
 
 
@@ -118,6 +131,8 @@ class Step:
     timeout_seconds: float = 60.0
     late: Late | None = None
     expected_seconds: float | None = None
+    undoes: bool = False
+    """Whether `undo` takes back what `act` has done, when the task ends badly after all."""
 
     @property
     def queue(self) -> str:
@@ -132,6 +147,13 @@ class Step:
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide about one event. It may save its state; it can neither send nor acknowledge."""
+        raise NotImplementedError
+
+    async def undo(self, event: Event, state: Cell) -> Outcome:
+        """Take back what the step did for a task that ends badly: `Forward` once that is done, else `Retry` or `Bury`.
+
+        It may come more than once, and for a step that failed before it did anything. `event.body.failure` says why.
+        """
         raise NotImplementedError
 
 

@@ -26,7 +26,9 @@ from callstream.streams.topics import (
     POOLS,
     RECEIPTS,
     REVIEW,
+    SCHEDULES,
     SPENDING,
+    TIMER,
     VERDICTS,
     TopicPlan,
     changelog_of,
@@ -57,7 +59,7 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
     services = [lane for service in chains.services() for lane in lanes_of(service)]
-    names = dict.fromkeys((INTAKE, *services, REVIEW, VERDICTS, FINISHED, NOTIFIED))
+    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))

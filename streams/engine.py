@@ -73,6 +73,9 @@ class EngineOptions(BaseModel):
     handover_seconds: Annotated[
         float, Field(ge=0, le=30, description="what runs may take to finish before its partition goes to another")
     ] = 5.0
+    held_pause_seconds: Annotated[
+        float, Field(ge=0, le=60, description="a longer pause before a step's next attempt is the timer's to wait for")
+    ] = 5.0
     delivery_timeout_seconds: Annotated[
         float, Field(ge=5, description="a record that the broker has not taken by then stops the worker")
     ] = 120.0

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 
 TASK = "callstream.task"
+TASK_UNDO = "callstream.task.undo"
 TASK_HELD = "callstream.task.held"
 TASK_NOTIFIED = "callstream.task.notified"
+TASK_WAITING = "callstream.task.waiting"
 VERDICT = "callstream.review.verdict"
 
 Json = dict[str, Any]
@@ -47,6 +49,13 @@ class End(StrEnum):
     FAILED = "failed"
 
 
+class WaitReason(StrEnum):
+    """Why a task is with the timer."""
+
+    RETRY = "retry"
+    SCHEDULED = "scheduled"
+
+
 class Strict(BaseModel):
     """Base of everything that may come from outside: frozen, no unknown keys, no NaN, no infinity (never as null)."""
 
@@ -74,7 +83,7 @@ class Usage(Strict):
 
 
 class Hop(Strict):
-    """One step done: when (epoch seconds), in which attempt, and with what remarks.
+    """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks.
 
     Of the seconds between, it `waited` so many for capacity, and so many went into tries that failed and their pauses.
     """
@@ -88,6 +97,29 @@ class Hop(Strict):
     notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
     waited: Moment = 0.0
     retried: Moment = 0.0
+    undo: bool = False
+
+
+class Undoing(Strict):
+    """A task on its way back: the number of the step that is to be undone next, and how the task ends after it."""
+
+    step: Count
+    end: End
+
+
+class Waiting(Strict):
+    """Why a task is with the timer, until when (epoch seconds), and what was tried of its step before.
+
+    Since `started` so many `attempts` of the step have ended without an outcome, the last of them in `failure`; none of
+    a task that has yet to begin.
+    """
+
+    reason: WaitReason
+    until: Moment
+    started: Moment | None = None
+    attempts: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    failure: Failure | None = None
+    notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
 
 
 class Submission(Strict):
@@ -102,6 +134,7 @@ class Body(Strict):
     """The JSON body of an event: the task's input, each step's output by name, and the trail of what was done.
 
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
+    `waiting` is set while the timer has the event, and stays when it has come back, until its step is done.
     """
 
     submission: Submission
@@ -111,7 +144,9 @@ class Body(Strict):
     end: End | None = None
     failure: Failure | None = None
     held: Line | None = None
+    waiting: Waiting | None = None
     result: Json | None = None
+    undoing: Undoing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +154,7 @@ class Event:
     """One task about to take one step (or just ended). Times are epoch seconds, UTC.
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
+    The first step starts no earlier than `run_at`.
     """
 
     tenant: Tenant
@@ -133,6 +169,7 @@ class Event:
     deadline: float | None = None
     traceparent: str | None = None
     type: str = TASK
+    run_at: float | None = None
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:

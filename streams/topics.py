@@ -11,15 +11,19 @@ VERDICTS = "verdicts"
 NOTIFIED = "notified"
 SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
 SPENDING = "spending"
+TIMER, TIMERS = "timer", "timers"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
+SCHEDULE, SCHEDULES = "schedule", "schedules"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
     ("prepare", PROFILES),
+    (TIMER, TIMERS),
+    (SCHEDULE, SCHEDULES),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 

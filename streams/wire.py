@@ -2,7 +2,7 @@
 
 Attributes are `ce_*` headers, the body is JSON. Extensions: `traceparent` (distributed tracing), `partitionkey`,
 `sequence`, `expirytime`, `dataref` (the body is in the blob store: a claim check), and ours: `tenant`, `chain`,
-`chainversion`, `priority`, `attempt`. The task's id is the `subject`.
+`chainversion`, `priority`, `attempt`, `runat`. The task's id is the `subject`.
 """
 
 import re
@@ -80,6 +80,8 @@ def encode(event: Event, topic: str) -> Record:
     }
     if event.deadline is not None:
         attributes["expirytime"] = timestamp(event.deadline)
+    if event.run_at is not None:
+        attributes["runat"] = timestamp(event.run_at)
     if event.traceparent is not None:
         attributes["traceparent"] = event.traceparent
     headers: Headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
@@ -229,6 +231,7 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             deadline=moment("expirytime") if "expirytime" in attributes else None,
             traceparent=text("traceparent") if "traceparent" in attributes else None,
             type=text("type"),
+            run_at=moment("runat") if "runat" in attributes else None,
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None

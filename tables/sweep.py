@@ -28,6 +28,15 @@ def older_than(member: str, seconds: float) -> Expired:
     return expired
 
 
+def seen_before(seconds: float) -> Expired:
+    """Submissions that were seen longer ago than that; of one that is to start later, that have started."""
+
+    def expired(_: bytes, row: Json, now: float) -> bool:
+        return bool(max(row["at"], row.get("run_at") or 0.0) + seconds < now)
+
+    return expired
+
+
 def ended_before(seconds: float) -> Expired:
     """Tasks that ended longer ago than that; tasks that still run are kept however old they are."""
 

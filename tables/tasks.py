@@ -5,18 +5,18 @@ any order, changes nothing that a later one has said.
 """
 
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, Event, Hop, Json
+from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_WAITING, Event, Hop, Json, Waiting, WaitReason
 from callstream.streams.timespent import StepTime, step_times
 
 State = str
-_RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
+_ENDED = ("finished", "rejected", "failed")
 
 
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
     if event.type == TASK_NOTIFIED:
         return _notified(row, event, chains, now), ()
-    if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
+    if row is not None and _progress(event) <= _reached(row):
         return row, ()
     seen = len(row["steps"]) if row is not None else 0
     new = event.body.trail[seen:]
@@ -29,16 +29,29 @@ def state_of(event: Event) -> State:
         return str(event.body.end)
     if event.type == TASK_HELD:
         return "held"
-    return "accepted" if event.sequence == 0 else "running"
+    return "accepted" if event.sequence == 0 or _is_scheduled(event) else "running"
 
 
-def _progress(event: Event) -> tuple[int, int]:
-    return event.sequence, _RANK[state_of(event)]
+def _is_scheduled(event: Event) -> bool:
+    waiting = event.body.waiting
+    return event.type == TASK_WAITING and waiting is not None and waiting.reason is WaitReason.SCHEDULED
+
+
+def _progress(event: Event) -> tuple[int, int, int]:
+    """How far an event is: its step, the attempt at it, and whether it is before that, at it, or the end."""
+    waits = event.type in (TASK_HELD, TASK_WAITING)
+    return event.sequence, event.attempt, 2 if event.body.end is not None else 0 if waits else 1
+
+
+def _reached(row: Json) -> tuple[int, int, int]:
+    waits = row["state"] == "held" or "waiting" in row
+    return row["sequence"], row.get("attempt", 1), 2 if row["state"] in _ENDED else 0 if waits else 1
 
 
 def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     body = event.body
     failure = body.failure
+    waiting = body.waiting if event.type == TASK_WAITING and body.end is None else None
     return {
         "tenant": event.tenant,
         "id": event.task,
@@ -50,7 +63,9 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "created": event.time,
         "updated": now,
         "deadline": event.deadline,
+        "run_at": event.run_at,
         "sequence": event.sequence,
+        "attempt": event.attempt,
         "traceparent": event.traceparent,
         "steps": [_step(hop, took) for hop, took in zip(body.trail, step_times(body.trail, event.time), strict=True)],
         "next": _next_step(event, chains),
@@ -59,7 +74,17 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "held": body.held,
         "outputs": body.outputs if state_of(event) == "held" else None,
         "callback": (row or {}).get("callback"),
+        **({"waiting": _waiting(waiting)} if waiting is not None else {}),
     }
+
+
+def _waiting(waiting: Waiting) -> Json:
+    """Why the timer has a task, until when, and how its last attempt failed."""
+    told: Json = {"reason": str(waiting.reason), "until": waiting.until}
+    if waiting.failure is not None:
+        told["attempts"] = waiting.attempts
+        told["failure"] = waiting.failure.model_dump(include={"kind", "message", "step"})
+    return told
 
 
 def _step(hop: Hop, took: StepTime) -> Json:
@@ -80,6 +105,7 @@ def _step(hop: Hop, took: StepTime) -> Json:
         "tokens_in": usage.tokens_in if usage else None,
         "tokens_out": usage.tokens_out if usage else None,
         "notes": list(hop.notes),
+        **({"undo": True} if hop.undo else {}),
     }
 
 
@@ -88,11 +114,14 @@ def _next_step(event: Event, chains: Chains) -> Json | None:
         return None
     if event.sequence == 0:
         return {"step": "intake", "service": "intake"}
+    undoing = event.body.undoing
     try:
-        step = chains.get(event.chain, event.version).step(event.sequence)
+        step = chains.get(event.chain, event.version).step(event.sequence if undoing is None else undoing.step)
     except UnknownChain:
         return None
-    return {"step": step.name, "service": step.service} if step is not None else None
+    if step is None:
+        return None
+    return {"step": step.name, "service": step.service} | ({"undo": True} if undoing is not None else {})
 
 
 def _notified(row: Json | None, event: Event, chains: Chains, now: float) -> Json:

@@ -24,6 +24,15 @@ from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
 from callstream.web.recent import Recent
 from callstream.web.reviews import get_review, get_reviews, post_review
+from callstream.web.schedules import (
+    delete_schedule,
+    get_schedule,
+    get_schedules,
+    pause_schedule,
+    put_schedule,
+    resume_schedule,
+    trigger_schedule,
+)
 from callstream.web.socket import get_stream
 from callstream.web.sse import get_events
 from callstream.web.status import get_chains, get_health, get_live, get_metrics, get_ready
@@ -96,6 +105,13 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/reviews", get_reviews, Role.REVIEW),
         Route("GET", "/v1/reviews/{id}", get_review, Role.REVIEW),
         Route("POST", "/v1/reviews/{id}", post_review, Role.REVIEW, json),
+        Route("GET", "/v1/schedules", get_schedules, Role.SUBMIT),
+        Route("GET", "/v1/schedules/{name}", get_schedule, Role.SUBMIT),
+        Route("PUT", "/v1/schedules/{name}", put_schedule, Role.SUBMIT, json),
+        Route("DELETE", "/v1/schedules/{name}", delete_schedule, Role.SUBMIT),
+        Route("POST", "/v1/schedules/{name}/pause", pause_schedule, Role.SUBMIT),
+        Route("POST", "/v1/schedules/{name}/resume", resume_schedule, Role.SUBMIT),
+        Route("POST", "/v1/schedules/{name}/trigger", trigger_schedule, Role.SUBMIT),
         Route("GET", "/v1/chains", get_chains, Role.SUBMIT),
         Route("GET", "/v1/health", get_health, None),
         Route("GET", "/v1/health/live", get_live, None),

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from callstream.agents.review import Verdict
+from callstream.agents.schedules.command import apply, read_command
+from callstream.agents.schedules.directory import Directory
+from callstream.streams import strict_json
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
@@ -51,6 +54,10 @@ class FakePort:
         self.others: tuple[str, ...] = ()
         self.replicas: Json = {}
         self.calls: dict[tuple[str, str], Json] = {}
+        self.commands: list[Event] = []
+        self.obeys = True
+        self.schedules = Directory()
+        self.schedules.caught_up()
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
@@ -86,6 +93,15 @@ class FakePort:
         encode(event, topic_of(INTAKE))
         self.events.append(event)
         self._write(event.key, accepted(event, self._chains.current(event.chain)))
+
+    async def command(self, event: Event) -> None:
+        """Keep the command and, if it `obeys`, change the schedule at once."""
+        self._check()
+        self.commands.append(event)
+        if self.obeys:
+            command = read_command(event)
+            after = apply(self.schedules.get(event.tenant, event.task), command, self._clock())
+            self.schedules.hear(event.key, None if after is None else strict_json.dumps(after.row()))
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The task's row."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from callstream.agents.inference.admission.report import Reports
 from callstream.agents.review import Verdict, refusal, verdict_event
+from callstream.agents.schedules.directory import Directory
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_in
 from callstream.streams.engine import ServiceApp
@@ -69,6 +70,7 @@ class LivePort:
         self.shown: dict[str, tuple[Readable, str]] = {}
         self.queue_of: Callable[[str, int, int], str | None] = lambda _chain, _version, _sequence: None
         self._reports = Reports()
+        self.schedules = Directory()
 
     @property
     def updates(self) -> Hub:
@@ -129,6 +131,10 @@ class LivePort:
     async def submit(self, event: Event) -> None:
         """Hand a new task to intake; returns once the log has it. Raises Unavailable, EventTooLarge."""
         await self._produce(encode(event, topic_of(topics.INTAKE)))
+
+    async def command(self, event: Event) -> None:
+        """Hand in a command to a schedule; returns once the log has it. Raises Unavailable, EventTooLarge."""
+        await self._produce(encode(event, topic_of(topics.SCHEDULES)))
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The row of a task that this gateway owns. Raises Unavailable."""
@@ -265,7 +271,7 @@ class LivePort:
 
 def public(row: Json) -> Json:
     """A task's row as clients see it."""
-    return {name: value for name, value in row.items() if name not in ("sequence", "outputs", "traceparent")}
+    return {name: value for name, value in row.items() if name not in ("sequence", "attempt", "outputs", "traceparent")}
 
 
 def _held_event(row: Json) -> Event:

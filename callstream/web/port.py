@@ -2,14 +2,15 @@
 
 A row of a task, as `GatewayPort.task` gives it and clients see it:
 
-    {tenant, id, chain, version, digest, state, priority, created, updated, deadline,
+    {tenant, id, chain, version, digest, state, priority, created, updated, deadline, run_at,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
      callback: {url, state, attempts} | null}
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
-enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}.
+enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While the timer has it:
+{reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}.
 
 `state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from callstream.agents.review import Verdict
+from callstream.agents.schedules.directory import Directory
 from callstream.streams.event import Event, Json
 from callstream.web.hub import Hub
 
@@ -179,5 +181,16 @@ class TablePort(Protocol):
         """Every window of that size still kept, in no particular order."""
 
 
-class GatewayPort(TaskPort, TablePort, Protocol):
+class SchedulePort(Protocol):
+    """Schedules: which there are, and commands to them."""
+
+    @property
+    def schedules(self) -> Directory:
+        """Every schedule, as the service that fires them told last."""
+
+    async def command(self, event: Event) -> None:
+        """Hand in a command to a schedule; returns once the log has it. Raises Unavailable."""
+
+
+class GatewayPort(TaskPort, TablePort, SchedulePort, Protocol):
     """All that the web needs."""

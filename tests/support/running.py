@@ -34,7 +34,7 @@ from tests.support.kafka import partitions_of
 
 ROOT = Path(__file__).parents[2]
 CHAINS = Path(__file__).with_name("chains.py")
-QUICK, OBEDIENT = f"{CHAINS}:quick", f"{CHAINS}:obedient"
+QUICK, OBEDIENT, LISTING = f"{CHAINS}:quick", f"{CHAINS}:obedient", f"{CHAINS}:listing"
 TENANT = "default"
 """Whose tasks they are where no API keys are set."""
 
@@ -307,6 +307,7 @@ class System:
                 "callstream.finished",
                 "callstream.verdicts",
                 "callstream.pools",
+                "callstream.schedules",
             )
             all_topics = [name for name in await self.admin.list_topics() if name.startswith("callstream.")]
             steps = [name for name in all_topics if name not in taken]
@@ -316,6 +317,7 @@ class System:
                 # A service's lanes are its topics: `infer`, `infer.high`, `infer.low`.
                 reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
+            reads["schedule"] = ["callstream.schedules"]
             reads["notify"] = ["callstream.finished"]
             reads["gateway"] = [*steps, "callstream.finished", "callstream.notified"]
             self._known = [

@@ -14,8 +14,8 @@ ONLY = {
         streams.engine streams.monitor streams.transport tables.durable tables.profiles agents.hosting callstream.app
     """,
     "aiokafka": """
-        streams.broadcast streams.broker streams.declare streams.engine streams.lag streams.records streams.tail
-        streams.transport callstream.cli
+        streams.broadcast streams.broker streams.compacted streams.declare streams.engine streams.lag streams.records
+        streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
@@ -28,10 +28,10 @@ ONLY = {
 # What these decide depends on their arguments alone: no I/O, no clock, no chance.
 PURE = """
     streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
-    streams.errorclass streams.letters streams.retry_budget streams.submission streams.timespent
-    streams.topics streams.ownership streams.watchdog
+    streams.errorclass streams.letters streams.retry_budget streams.steady streams.submission streams.timespent
+    streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    tables.latency tables.tasks
+    tables.latency tables.tasks tables.timers
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from callstream.agents.inference.admission.breaker import State
@@ -34,14 +34,15 @@ _GAUGES = {
 
 
 class GatesCollector(Collector):
-    """Gauges `callstream_…` of all gates. Scrape it in the thread of their event loop."""
+    """Gauges `callstream_…` of all gates, and how they decided. Scrape it in the thread of their event loop."""
 
     def __init__(self, gates: Gates) -> None:
         self._gates = gates
 
     def describe(self) -> Iterable[Metric]:
-        """The gauges without their values."""
-        return _empty().values()
+        """What there is, without its values."""
+        name, help = _DECISIONS
+        return [*_empty().values(), CounterMetricFamily(f"callstream_{name}", help, labels=("pool", "decision"))]
 
     def collect(self) -> Iterable[Metric]:
         """The gauges as they are now. O(n) of the calls that wait."""
@@ -52,8 +53,18 @@ class GatesCollector(Collector):
             found += _of_endpoints(pool, shown[pool]), _of_waiting(pool, gate, shown[pool])
         for name, labels, value in chain.from_iterable(found):
             gauges[name].add_metric(labels, value)
-        return gauges.values()
+        return [*gauges.values(), self._decisions()]
 
+    def _decisions(self) -> CounterMetricFamily:
+        name, help = _DECISIONS
+        counter = CounterMetricFamily(f"callstream_{name}", help, labels=("pool", "decision"))
+        for pool, gate in self._gates.items():
+            for decision in ("go", "never", *map(str, Reason)):
+                counter.add_metric((pool, decision), gate.decided[decision])
+        return counter
+
+
+_DECISIONS = ("decisions", "Decisions on calls: go, never, or what a call whose turn it was had to wait for.")
 
 _Values = Iterator[tuple[str, tuple[str, ...], float]]
 """Name of the gauge, its labels, its value."""

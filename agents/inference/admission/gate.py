@@ -6,6 +6,7 @@ second. Whoever holds one gives it back with what came of the call.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -91,9 +92,12 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
         self._blocked: Wait | None = None
         self._blocked_head: Waiting | None = None
+        self._blocked_reason: Reason | None = None
         self._pace = Pace()
         self.looks = 0
         """Grows while calls wait for a reason that is known: this replica is alive, however long that takes."""
+        self.decided: Counter[str] = Counter()
+        """How often it was `go` or `never`, and for each reason how often a call whose turn it was had to wait."""
 
     def __len__(self) -> int:
         """Calls that wait."""
@@ -151,12 +155,17 @@ class Gate:
             seat = self._seats[head.id]
             decision = self._decide(seat, head, now)
             if isinstance(decision, Wait):
+                if self._blocked_head is not head or self._blocked_reason != decision.reason:
+                    self.decided[str(decision.reason)] += 1
+                self._blocked_reason = decision.reason
                 self._blocked, self._blocked_head = decision, head
                 break
             if isinstance(decision, Never):
+                self.decided["never"] += 1
                 self._queue.discard(head.id)
                 self._refuse(head.id, decision)
             else:
+                self.decided["go"] += 1
                 self._queue.take()
                 self._let_through(seat, head, decision, now)
         self._come_back(now)

@@ -26,6 +26,23 @@ async def test_a_submission_is_answered_once_it_is_on_the_log(client: Client, po
     assert event.deadline - event.time == pytest.approx(60, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("members", "ahead"), [({"delay_seconds": 90}, 90.0), ({"run_at": "1970-01-01T00:00:00Z"}, None), ({}, None)]
+)
+async def test_a_submission_may_say_when_it_starts(
+    client: Client, port: FakePort, members: dict[str, object], ahead: float | None
+) -> None:
+    response = await client.post("/v1/tasks", json=submission(id="mug-1", **members))
+
+    assert response.status == 202
+    [event] = port.events
+    if ahead is None:
+        assert event.run_at in (0.0, None)
+    else:
+        assert event.run_at is not None
+        assert event.run_at - event.time == pytest.approx(ahead, abs=1)
+
+
 async def test_the_same_submission_again_gives_the_first_task(client: Client, port: FakePort) -> None:
     await client.post("/v1/tasks", json=submission(id="mug-1"))
     port.advance("default", "mug-1")

@@ -123,7 +123,7 @@ async def test_no_label_is_a_tenants_or_a_tasks() -> None:
     await run()
 
     labels = {name for family in bench.registry.collect() for sample in family.samples for name in sample.labels}
-    assert labels == {"pool", "endpoint", "state", "lane", "reason", "account", "limit"}
+    assert labels == {"pool", "endpoint", "state", "lane", "reason", "decision", "account", "limit"}
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
@@ -143,3 +143,23 @@ async def test_a_models_registry_has_its_gates() -> None:
 
     assert registry.get_sample_value("callstream_endpoint_window", A) == 2
     await model.close()
+
+
+async def test_decisions_are_counted_by_what_they_were() -> None:
+    # given an endpoint of two places, two calls that have them and two that wait
+    bench = Bench(options(endpoint("a")))
+    permits = [await bench.sent(number) for number in range(2)]
+    waiting = [bench.ask(number) for number in (2, 3)]
+    await run()
+    # then looking once more counts no decision twice, and the second of them has not been decided upon
+    bench.gates.pump()
+    shown = {name: bench.value("decisions_total", decision=name, **POOL) for name in ("go", "concurrency", "never")}
+    assert shown == {"go": 2, "concurrency": 1, "never": 0}
+    # and when the first may go, the next one is the one that waits
+    permits[0].abandoned()
+    await run()
+    shown = {name: bench.value("decisions_total", decision=name, **POOL) for name in ("go", "concurrency", "never")}
+    assert shown == {"go": 3, "concurrency": 2, "never": 0}
+    for one in waiting:
+        one.cancel()
+    await run()
