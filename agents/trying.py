@@ -206,16 +206,14 @@ class Trying:
         if policy.keeps_deadline and event.deadline is not None and now > event.deadline:
             late = f"its deadline passed {now - event.deadline:.1f} s before {policy.step!r} could start"
             return Bury(Failure(kind="deadline", message=late))
-        task = asyncio.current_task()
         try:
             async with patience(policy.timeout_seconds) as allowed:
                 return await self._role.act(event, self._ports.cell(event.key, delivery))
         except (LostOwnership, LogUnavailable):
             raise
         except BaseException as error:
+            task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-                raise
-            if isinstance(error, GeneratorExit) and not _runs(task):
                 raise
             if isinstance(error, TimeoutError) and allowed.expired():
                 late = f"{policy.step!r} took longer than {policy.timeout_seconds:g} s"
@@ -239,11 +237,3 @@ def _given_up(failure: Failure, decision: GiveUp) -> Failure:
         return failure
     message = f"no time is left for another attempt; the last failed with {failure.kind}: {failure.message}"
     return failure.model_copy(update={"kind": DEADLINE, "message": line(message)})
-
-
-def _runs(task: "asyncio.Task[object] | None") -> bool:
-    """Whether that is what runs now: a coroutine that is thrown away runs outside of its task."""
-    try:
-        return task is not None and asyncio.current_task() is task
-    except RuntimeError:
-        return False

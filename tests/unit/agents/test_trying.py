@@ -148,7 +148,6 @@ async def test_what_is_thrown_away_ends() -> None:
     context = copy_context()
     context.run(running.send, None)
     closed: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-    # Outside of every task, as what is left over at the end of a process.
     asyncio.get_running_loop().call_soon(lambda: closed.set_result(_error_of(running.close)), context=context)
     assert await closed is None
 

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Reply
-from callstream.agents.inference.endpoint_budgets import EndpointBudgets
+from callstream.agents.inference.endpoint_budgets import Charge, EndpointBudgets
 from callstream.agents.inference.fakes import ScriptedModel, a_call
 from callstream.agents.inference.options import EndpointOptions, PoolOptions, RetryOptions
 from callstream.agents.inference.retry import Sources, pause_seconds, retry
 from callstream.streams.event import Usage
+from callstream.streams.retry_budget import BudgetOptions
 
 LATER = CallFailed("overloaded", "later")
 NEVER = CallFailed("refused", "never", retryable=False)
@@ -232,3 +233,17 @@ async def test_what_becomes_of_failures_is_counted_under_names_of_the_settings()
 
     assert counted("again") == 25
     assert counted("no-budget") + counted("given-up") == 100
+
+
+def test_who_has_nothing_left_does_not_get_what_another_pays_for() -> None:
+    budgets = EndpointBudgets(
+        BudgetOptions(share=0, a_second=0.1), a_pool("a", "b", "c"), lambda: 0.0, CollectorRegistry()
+    )
+
+    charges = [budgets.charge("copywriter", "a", frozenset("a")) for _ in range(4)]
+
+    assert charges == [Charge("a"), Charge("b", frozenset("a")), Charge("c", frozenset("ab")), None]
+    # an endpoint that has failed the call does not pay for it again, and what succeeds is given back
+    budgets.answered("c", charges[2])
+    assert budgets.charge("copywriter", "b", frozenset("bc")) is None
+    assert budgets.charge("copywriter", "b", frozenset("b")) == Charge("c", frozenset("ab"))

@@ -312,3 +312,33 @@ async def test_endpoints_of_one_account_share_its_limits() -> None:
     asks = [bench.ask(number) for number in range(4)]
     assert await settled(*asks) == [True, True, True, False]
     assert bench.gate.waiting(1)["acme/task-3"]["reason"] == "requests"
+
+
+async def test_the_earliest_deadline_of_a_tenants_calls_goes_first_where_its_step_says_so() -> None:
+    bench = Bench(options({"name": "a", "concurrency": 1, "start_concurrency": 1}))
+    now = bench.clock.wall()
+    first = bench.ask(0)
+    assert await settled(first) == [True]
+    asks = [bench.ask(1), bench.ask(2, deadline=now + 9, first=True), bench.ask(3, deadline=now + 5, first=True)]
+    assert await settled(*asks) == [False, False, False]
+    before = {task: told["calls_before"] for task, told in bench.gate.waiting(10).items()}
+    assert before == {"acme/task-3": 0, "acme/task-2": 1, "acme/task-1": 2}
+    for ended, going in ((first, asks[2]), (asks[2], asks[1]), (asks[1], asks[0])):
+        ended.result().answered(reply(10))
+        assert await settled(going) == [True]
+
+
+async def test_a_call_is_given_up_when_less_is_left_than_it_takes() -> None:
+    bench = Bench(options({"name": "a", "concurrency": 1, "start_concurrency": 1}))
+    deadline = bench.clock.wall() + 10
+    first, late, other = bench.ask(0), bench.ask(1, deadline=deadline, needs_seconds=4), bench.ask(2, deadline=deadline)
+    assert await settled(first, late, other) == [True, False, False]
+    bench.later(5.9)
+    assert await settled(late) == [False]
+    bench.later(0.2)
+    assert await settled(late, other) == [True, False]
+    with pytest.raises(
+        CallFailed, match=r"until less was left to the task's deadline than the 4\.0 s it takes"
+    ) as given_up:
+        late.result()
+    assert given_up.value.kind == "deadline"
