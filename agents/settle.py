@@ -7,7 +7,7 @@ What a step gives is taken as its reader will have it, so that nothing is sent t
 from dataclasses import dataclass, replace
 
 from callstream.streams import strict_json, topics
-from callstream.streams.chain import Chain, Chains
+from callstream.streams.chain import Chain, Chains, UnknownChain
 from callstream.streams.event import (
     MAX_HOPS,
     MAX_LINE,
@@ -23,7 +23,19 @@ from callstream.streams.event import (
     Json,
     Submission,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.outcome import (
+    Again,
+    Announce,
+    Bury,
+    Cancelled,
+    Finish,
+    Forward,
+    Hold,
+    Keep,
+    Outcome,
+    Resume,
+    Retry,
+)
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
@@ -66,6 +78,10 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
                 return _letters(event, outcome, work, chains)
             except ValueError:
                 return _letters(_emptied(event), outcome, replace(work, notes=(*work.notes, LEFT_OUT)), chains)
+        case Cancelled():
+            return [_cancelled(event, outcome, work, chains)]
+        case Again():
+            return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
             said = event.with_body(outputs={work.service: _object(output, work.service)})
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
@@ -86,10 +102,32 @@ def line(text: str) -> str:
 def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list[Record]:
     chain = chains.get(event.chain, event.version)
     done = _done(event, work, outcome.output, _hop(work, outcome))
-    following = chain.step(done.sequence)
-    if following is None:
+    if chain.step(done.sequence) is None:
         return [_terminal(done, End.FINISHED, chains, None)]
-    return [encode(done, topic_of(lane_of(following.service, done.priority)))]
+    return [encode(done, topic_of(_next_topic(done, chains)))]
+
+
+def _next_topic(event: Event, chains: Chains) -> str:
+    """Where the step that an event is about to take is taken. Raises UnknownChain."""
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise UnknownChain(f"{event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
+
+
+def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> Record:
+    """The end of a cancelled task, with the number after the chain's last step wherever the command reached it.
+
+    So it has the same id if it reached two events of the task, the second of which a crash had sent before.
+    """
+    try:
+        chain = chains.get(event.chain, event.version) if event.version else chains.current(event.chain)
+        last = max(event.sequence, len(chain.steps))
+    except UnknownChain:
+        last = event.sequence
+    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    failure = Failure(kind="cancelled", message=line(outcome.reason), step=work.step)
+    return _terminal(_next(replace(event.with_body(trail=trail), sequence=last)), End.CANCELLED, chains, failure)
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
@@ -140,11 +178,13 @@ def _result(event: Event, chains: Chains) -> Json:
     return _object(chain.result(event), "result") if chain.result is not None else dict(event.body.outputs)
 
 
-def _hop(work: Work, outcome: Forward | Finish | Hold | Bury) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward) else None
+def _hop(work: Work, outcome: Forward | Finish | Hold | Bury | Cancelled) -> Hop:
+    usage = outcome.usage if isinstance(outcome, Forward | Cancelled) else None
     remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
+    if isinstance(outcome, Cancelled):
+        remarks = (*remarks, outcome.reason)
     return Hop(
         step=work.step,
         service=work.service,

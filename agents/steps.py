@@ -14,6 +14,7 @@ class StepRole:
         self._service = service
         self._chains = chains
         self._stateful = stateful
+        self._uncut: set[bytes] = set()
 
     @property
     def service(self) -> str:
@@ -39,7 +40,25 @@ class StepRole:
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Let the step decide."""
-        return await self._step(event).act(event, state)
+        step = self._step(event)
+        if step.cuttable:
+            return await step.act(event, state)
+        self._uncut.add(event.key)
+        try:
+            return await step.act(event, state)
+        finally:
+            self._uncut.discard(event.key)
+
+    def may_cut(self, event: Event) -> bool:
+        """Whether what an event has begun here may be cut."""
+        return event.key not in self._uncut
+
+    async def was_done(self, event: Event) -> bool:
+        """Whether the effect of the event's step is there already."""
+        try:
+            return await self._step(event).was_done(event)
+        except UnknownChain:
+            return False
 
     async def open(self, tools: Tools) -> None:
         """Hand every step of this service the worker's tools."""

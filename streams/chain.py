@@ -14,7 +14,7 @@ from callstream.streams import strict_json
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
-from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES, REVIEW, VERDICTS
+from callstream.streams.topics import CONTROL, DEAD, FINISHED, INTAKE, NOTIFIED, PAUSED, PROFILES, REVIEW, VERDICTS
 
 MAX_STEPS = MAX_HOPS // 2 - 1
 """Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
@@ -24,7 +24,7 @@ MOST_FINDINGS = 10_000
 
 MAX_VERSION = 999_999
 MAX_INPUT_BYTES = 3 * 1024 * 1024
-RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, "gateway", "notify"})
+RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, CONTROL, PAUSED, "gateway", "notify"})
 """Names of topics and services that take no steps."""
 
 
@@ -61,12 +61,14 @@ class Step:
 
     `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. A step that
     `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
-    once in that process with its `Tools` before the first event, `close` after the last.
+    once in that process with its `Tools` before the first event, `close` after the last. Where its task is cancelled
+    meanwhile `act` is cancelled too, unless the step is not `cuttable`: what it has begun is then brought to its end.
     """
 
     name: str
     service: ClassVar[str]
     remembers: ClassVar[bool] = False
+    cuttable: ClassVar[bool] = True
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
 
@@ -80,6 +82,10 @@ class Step:
 
     async def close(self) -> None:
         """Give it back."""
+
+    async def was_done(self, event: Event) -> bool:
+        """Whether its effect is there already: asked when the task is cancelled, which then cannot undo it."""
+        return False
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide about one event. It may save its state; it can neither send nor acknowledge."""

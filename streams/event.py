@@ -45,6 +45,7 @@ class End(StrEnum):
     FINISHED = "finished"
     REJECTED = "rejected"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class Strict(BaseModel):

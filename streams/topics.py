@@ -14,12 +14,15 @@ SPENDING = "spending"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
+CONTROL = "control"
+PAUSED = "paused"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
     ("prepare", PROFILES),
+    (PAUSED, PAUSED),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 

@@ -5,10 +5,10 @@ any order, changes nothing that a later one has said.
 """
 
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, Event, Hop, Json
+from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, End, Event, Hop, Json
 
 State = str
-_RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
+_RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2, "cancelled": 2}
 
 
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
@@ -17,13 +17,16 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return _notified(row, event, chains, now), ()
     if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
         return row, ()
+    if row is not None and event.body.end is End.CANCELLED and _RANK[row["state"]] == _RANK[End.CANCELLED]:
+        # It had ended before the order to cancel it reached it.
+        return row, ()
     seen = len(row["steps"]) if row is not None else 0
     new = event.body.trail[seen:]
     return _row(row, event, chains, now), new
 
 
 def state_of(event: Event) -> State:
-    """What an event says about its task: accepted, running, held, finished, rejected or failed."""
+    """What an event says about its task: accepted, running, held, finished, rejected, failed or cancelled."""
     if event.body.end is not None:
         return str(event.body.end)
     if event.type == TASK_HELD:
