@@ -124,25 +124,31 @@ class Actor:
             await asyncio.sleep(LOT_SECONDS)
 
     async def keep_stopped(self) -> None:
-        """End the cancelled tasks that wait in the service's table; for ever."""
-        if self.stops is not None:
-            await self.stops.keep(self.begin, self.aside.lot.partitions if self.aside is not None else list)
+        """Stop what is to stop and could not at once, and what waits in the service's table; for ever."""
+        while self.stops is not None:
+            await asyncio.sleep(LOT_SECONDS)
+            if self.stops.controls.any:
+                self._cut()
+                await self.stops.end_waiting(self._begin_all)
 
     def commanded(self) -> None:
         """Commands have changed: cut what must stop, begin what may go on."""
-        if self.stops is not None and (cut := self.stops.cuts(self._running.values())):
-            for work, job in self._running.items():
-                if job in cut:
-                    work.cancel()
+        self._cut()
         self._take_back()
         self._freed.set()
 
-    async def begin(self, jobs: list[Job]) -> None:
-        """Begin these beside what was read, and wait until they have ended."""
+    def _cut(self) -> None:
+        if self.stops is not None and (cut := set(map(id, self.stops.cuts(self._running.values())))):
+            for work in [work for work, job in self._running.items() if id(job) in cut]:
+                work.cancel()
+
+    async def _begin_all(self, jobs: list[Job]) -> None:
+        """Begin these beside what was read, and wait for their end for a while."""
+        known = set(map(id, jobs))
         for job in jobs:
             self._begin(job)
-        if works := [work for work, job in self._running.items() if job in jobs]:
-            await asyncio.wait(works)
+        if works := [work for work, job in self._running.items() if id(job) in known]:
+            await asyncio.wait(works, timeout=CANCELLED_SECONDS)
 
     async def hand_over(self, seconds: float) -> bool:
         """Begin nothing until `revoke`, and give what runs that long to finish; whether all of it did.

@@ -28,8 +28,8 @@ class Job:
     """An event that an actor works on or puts aside. `ticket` is its place in the ledger, unless it was in the lot.
 
     `parked` is set while it has a row in the lot; `sheltering` once it is to have one, so that its ticket need not wait
-    for its end; `gone` when its partition was revoked; `event` while its step decides about it, and `cut` when a command
-    has stopped that.
+    for its end; `gone` when its partition was revoked; `event` while its step decides about it, and `cut` when that is
+    stopped by a command.
     """
 
     delivery: Delivery
@@ -64,6 +64,11 @@ class Aside:
         self._parked = parked
         self._in_hand: Counter[Bucket] = Counter()
         self._there: Counter[str] = Counter()
+
+    @property
+    def in_hand(self) -> int:
+        """Events with a bucket that are worked on."""
+        return self._in_hand.total()
 
     def job(self, delivery: Delivery, ticket: Ticket[Delivery]) -> Job:
         """A job for what was read."""

@@ -56,9 +56,10 @@ class StepRole:
     async def was_done(self, event: Event) -> bool:
         """Whether the effect of the event's step is there already."""
         try:
-            return await self._step(event).was_done(event)
+            step = self._step(event)
         except UnknownChain:
             return False
+        return not step.cuttable and await step.was_done(event)
 
     async def open(self, tools: Tools) -> None:
         """Hand every step of this service the worker's tools."""

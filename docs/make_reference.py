@@ -34,6 +34,7 @@ ON_TOPIC = {
     topics.REVIEW: ("held tasks: `body.held` says why", "review, gateway"),
     topics.VERDICTS: ("what people decided about held tasks", "review"),
     topics.FINISHED: ("tasks that have ended: `body.end`, `body.result`, `body.failure`", "notify, gateway"),
+    topics.PAUSED: ("events whose task, chain or tenant is paused, on their way to table `paused`", "paused"),
     topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
     topics.DEAD: ("what could not be done or read, with the reason", "nobody: for people"),
 }
@@ -44,6 +45,7 @@ IN_TABLE = {
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
+    topics.PAUSED: "events whose task, chain or tenant is paused, until that ends",
     topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
@@ -51,7 +53,8 @@ IN_HEADER = {
     "ce_specversion": "CloudEvents version",
     "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
-    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified`",
+    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.cancelled`, `.dead`, "
+    "`.notified`",
     "ce_subject": "the task's id",
     "ce_time": "when the task was accepted",
     "ce_partitionkey": "the record's key: tenant and id, length-prefixed",
@@ -70,7 +73,7 @@ IN_BODY = {
     "digest": "SHA-256 of the submission, hex: two submissions are the same if it is",
     "outputs": "each step's output, by the step's name",
     "trail": "what was done: step, service, times, attempts, usage, notes",
-    "end": "finished, rejected or failed, once it has ended",
+    "end": "finished, rejected, failed or cancelled, once it has ended",
     "failure": "kind, message, step, traceback",
     "held": "why it is held",
     "result": "what the caller gets, once it is finished",

@@ -24,7 +24,9 @@ MOST_FINDINGS = 10_000
 
 MAX_VERSION = 999_999
 MAX_INPUT_BYTES = 3 * 1024 * 1024
-RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, CONTROL, PAUSED, "gateway", "notify"})
+RESERVED = frozenset(
+    {INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, CONTROL, PAUSED, "gateway", "notify"}
+)
 """Names of topics and services that take no steps."""
 
 
@@ -84,7 +86,7 @@ class Step:
         """Give it back."""
 
     async def was_done(self, event: Event) -> bool:
-        """Whether its effect is there already: asked when the task is cancelled, which then cannot undo it."""
+        """Whether its effect is there already: asked of one that is not `cuttable`, before its task is cancelled."""
         return False
 
     async def act(self, event: Event, state: Cell) -> Outcome:

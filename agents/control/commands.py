@@ -12,6 +12,8 @@ from pydantic import Field, StringConstraints, model_validator
 from callstream.streams import strict_json
 from callstream.streams.event import Json, Moment, Strict
 from callstream.streams.keys import Name, TaskId, Tenant
+from callstream.streams.topics import CONTROL, topic_of
+from callstream.streams.wire import Record
 
 MAX_COMMAND_BYTES = 16 * 1024
 CANCEL, FILTER, PAUSE = "cancel", "filter", "pause"
@@ -57,6 +59,11 @@ class CancelFilter(Command):
 
 
 Cancel = CancelTask | CancelFilter
+
+
+def reason_of(cancel: Cancel) -> str:
+    """What the caller of a cancelled task is told."""
+    return f"cancelled by {cancel.by}" + (f": {cancel.reason}" if cancel.reason else "")
 
 
 class Scope(Strict):
@@ -116,6 +123,11 @@ class BadCommand(ValueError):
 def as_value(command: AnyCommand) -> bytes:
     """The value of a command's record."""
     return strict_json.dumps(command.model_dump(mode="json", exclude_defaults=True))
+
+
+def record_of(command: AnyCommand) -> Record:
+    """A command's record."""
+    return Record(topic_of(CONTROL), command.key.encode(), as_value(command), [])
 
 
 def read(key: str, value: bytes) -> AnyCommand:

@@ -1,6 +1,6 @@
 """What is cancelled and what is paused at this moment: a fold of the topic `control`. Pure.
 
-Each question costs a few look-ups, whatever the number of commands; while nothing was commanded `any` is False and nothing
+Each question costs a few look-ups, however many commands there are; while there is none `any` is False, and nothing
 needs to be asked. Folding a record twice, or those of different keys in another order, changes nothing.
 """
 
@@ -99,7 +99,7 @@ class Controls:
         keys = []
         if subject is not None:
             keys = [f"task/{subject.tenant}/{subject.task}", f"chain/{subject.chain}", f"tenant/{subject.tenant}"]
-        keys += [f"service/{service}", f"pool/{pool}"]
+        keys += [f"{kind}/{name}" for kind, name in (("service", service), ("pool", pool)) if name is not None]
         return next((found for key in keys if (found := self._paused.get(key)) is not None), None)
 
     def pause_of(self, scope: Scope) -> Switch | None:

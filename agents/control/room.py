@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from callstream.agents.control.commands import AnyCommand, BadCommand
 from callstream.agents.control.controls import Controls, TooMany
@@ -12,7 +13,6 @@ log = logging.getLogger("callstream.control")
 Follow = Callable[[Callable[[str, bytes | None], None], asyncio.Event], Awaitable[None]]
 """Reads the topic of commands for ever; `callstream.streams.broadcast.follow` on Kafka."""
 HEARD_SECONDS = 5.0
-LOOK_SECONDS = 0.02
 
 
 class ControlRoom:
@@ -24,6 +24,7 @@ class ControlRoom:
         self._caught_up = asyncio.Event()
         self._following: asyncio.Future[None] | None = None
         self._telling = False
+        self._changed = asyncio.Event()
 
     async def open(self, follow: Follow, failed: Callable[[BaseException], None]) -> None:
         """Begin to hear; `failed` is told if that ends by itself, since nobody would obey any more."""
@@ -55,11 +56,14 @@ class ControlRoom:
 
     async def heard(self, command: AnyCommand) -> None:
         """Wait until this process obeys a command that is on the log, for a short time at most."""
-        end = asyncio.get_running_loop().time() + HEARD_SECONDS
-        while not self.controls.has(command) and asyncio.get_running_loop().time() < end:
-            await asyncio.sleep(LOOK_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEARD_SECONDS):
+                while not self.controls.has(command):
+                    await self._changed.wait()
 
     def _tell(self) -> None:
         self._telling = False
+        self._changed.set()
+        self._changed = asyncio.Event()
         for tell in self.on_change:
             tell()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from callstream.agents.aside import Job
-from callstream.agents.control.commands import Cancel, Subject
+from callstream.agents.control.commands import Subject, reason_of
 from callstream.agents.control.controls import Controls, subject_of
 from callstream.agents.inference.receipts_state import taken
 from callstream.agents.ports import Delivery, Ports
@@ -26,7 +26,6 @@ from callstream.streams.wire import Record
 
 log = logging.getLogger("callstream.control")
 
-LOOK_SECONDS = 0.25
 LOOKS_BEHIND = 4
 """Looks at what waits, after a command was heard: an event may be put aside in the same moment."""
 ASK_AGAIN_SECONDS = 2.0
@@ -48,7 +47,11 @@ class Calls(Protocol):
 
 @dataclass(eq=False)
 class Stops:
-    """Obeys commands for one actor. `steps` are those of a service that takes steps: only there events are diverted."""
+    """Obeys commands for one actor. `steps` are those of a service that takes steps: only there events are diverted.
+
+    `ends` is False for a service that ends its cancelled tasks itself. `waiting` finds events in the service's table,
+    of the `partitions` that are here.
+    """
 
     service: str
     controls: Controls
@@ -58,6 +61,9 @@ class Stops:
     calls: Calls | None = None
     ends: bool = True
     waiting: Waiting | None = None
+    partitions: Callable[[], Iterable[int]] = tuple
+    _looked: tuple[int, tuple[int, ...]] = (0, ())
+    _looks: int = 0
 
     @property
     def resting(self) -> bool:
@@ -99,22 +105,22 @@ class Stops:
             job.cut = True
         return found
 
-    async def keep(self, begin: Callable[[list[Job]], Awaitable[None]], partitions: Callable[[], list[int]]) -> None:
-        """End the cancelled tasks that wait in the service's table, as soon as they are cancelled; for ever."""
-        last: tuple[int, list[int]] | None = None
-        looks = 0
-        while self.waiting is not None:
-            now = self.controls.cancels, partitions()
-            if now != last:
-                last, looks = now, LOOKS_BEHIND
-            if looks and self.controls.cancels:
-                looks -= 1
-                async for jobs in self.waiting(self.ended):
-                    await begin(jobs)
-            await asyncio.sleep(LOOK_SECONDS)
+    async def end_waiting(self, begin: Callable[[list[Job]], Awaitable[None]]) -> None:
+        """Have the cancelled tasks end that wait in the service's table, if there may be new ones."""
+        if self.waiting is None:
+            return
+        now = self.controls.cancels, tuple(self.partitions())
+        if now != self._looked:
+            self._looked, self._looks = now, LOOKS_BEHIND
+        if self._looks:
+            self._looks -= 1
+            async for jobs in self.waiting(self.ended):
+                await begin(jobs)
 
     def _must_stop(self, event: Event, waiting: Container[tuple[str, str]]) -> bool:
         subject = subject_of(event)
+        if event.body.end is not None:
+            return False
         if self.ends and self.controls.cancelled(subject) is not None:
             return self.steps is None or self.steps.may_cut(event)
         return self._is_paused(subject) and (event.tenant, event.task) in waiting
@@ -160,8 +166,3 @@ class Stops:
         except UnknownChain:
             step = None
         return step.name if step is not None else self.service
-
-
-def reason_of(cancel: Cancel) -> str:
-    """What a caller is told."""
-    return f"cancelled by {cancel.by}" + (f": {cancel.reason}" if cancel.reason else "")

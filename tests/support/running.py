@@ -307,6 +307,7 @@ class System:
                 "callstream.finished",
                 "callstream.verdicts",
                 "callstream.pools",
+                "callstream.control",
             )
             all_topics = [name for name in await self.admin.list_topics() if name.startswith("callstream.")]
             steps = [name for name in all_topics if name not in taken]
