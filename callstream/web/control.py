@@ -6,7 +6,6 @@ A command is answered once the log has it and this gateway obeys it; every other
 import asyncio
 from typing import Annotated, TypeVar
 
-import aiohttp
 from aiohttp import web
 from pydantic import Field, ValidationError, model_validator
 
@@ -31,7 +30,7 @@ from callstream.web.access import CALLER, Caller
 from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT, Context
 from callstream.web.problems import Problem, invalid, unacceptable
-from callstream.web.proxy import HOP, handed_on
+from callstream.web.proxy import HOP
 from callstream.web.rows import has_ended, task_in, unknown
 from callstream.web.standing import cancel_of, shown
 from callstream.web.tasks import REPLAYED, elsewhere, find, json_response
@@ -191,14 +190,11 @@ async def _cancel_one(context: Context, owner: Caller, task: str, by: str, reaso
 async def _ask(context: Context, request: web.Request, peer: str, asked: CancelMany, tasks: list[str]) -> list[Json]:
     """What another gateway says of its tasks; `unreached` where it gives no answer that can be used."""
     body = asked.model_dump(mode="json", exclude_none=True, exclude={"tasks"}) | {"tasks": tasks}
+    raw = await context.proxy.ask(request, peer, strict_json.dumps(body), _PEER_SECONDS)
     try:
-        async with asyncio.timeout(_PEER_SECONDS):
-            url = peer.rstrip("/") + str(request.rel_url)
-            async with context.proxy.session.post(url, json=body, headers=handed_on(request)) as answer:
-                raw = await answer.read() if answer.status == 202 else b""
-        found = strict_json.loads(raw, _MOST_ANSWER_BYTES)["tasks"] if raw else []
+        found = strict_json.loads(raw or b"", _MOST_ANSWER_BYTES)["tasks"]
         rows = {str(one["id"]): dict(one) for one in found}
-    except (aiohttp.ClientError, TimeoutError, BadJson, LookupError, TypeError):
+    except (BadJson, LookupError, TypeError):
         rows = {}
     return [rows.get(task, {"id": task, "outcome": "unreached"}) for task in tasks]
 

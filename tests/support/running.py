@@ -318,7 +318,8 @@ class System:
                 reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
             reads["notify"] = ["callstream.finished"]
-            reads["gateway"] = [*steps, "callstream.finished", "callstream.notified"]
+            shown = [name for name in steps if name != "callstream.paused"]
+            reads["gateway"] = [*shown, "callstream.finished", "callstream.notified"]
             self._known = [
                 (service, [one for name in names for one in places[name]]) for service, names in reads.items()
             ]
