@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from callstream.agents import rollback
 from callstream.streams import strict_json, topics
-from callstream.streams.chain import Chain, Chains
+from callstream.streams.chain import Chain, Chains, UnknownChain
 from callstream.streams.event import (
     MAX_HOPS,
     MAX_LINE,
@@ -27,7 +27,19 @@ from callstream.streams.event import (
     Waiting,
     WaitReason,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.outcome import (
+    Again,
+    Announce,
+    Bury,
+    Cancelled,
+    Finish,
+    Forward,
+    Hold,
+    Keep,
+    Outcome,
+    Resume,
+    Retry,
+)
 from callstream.streams.timing import delayed
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
@@ -76,6 +88,10 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
                 return _letters(event, outcome, work, chains)
             except ValueError:
                 return _letters(_emptied(event), outcome, replace(work, notes=(*work.notes, LEFT_OUT)), chains)
+        case Cancelled():
+            return [_cancelled(event, outcome, work, chains)]
+        case Again():
+            return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
             said = event.with_body(outputs={work.service: _object(output, work.service)})
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
@@ -96,14 +112,37 @@ def line(text: str) -> str:
 def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list[Record]:
     chain = chains.get(event.chain, event.version)
     done = _done(event, work, outcome.output, _hop(work, outcome))
-    following = chain.step(done.sequence)
-    if following is None:
+    if chain.step(done.sequence) is None:
         return [_terminal(done, End.FINISHED, chains, None)]
-    topic = topic_of(lane_of(following.service, done.priority))
+    topic = topic_of(_next_topic(done, chains))
     if event.sequence == 0 and event.run_at is not None and event.run_at > work.ended:
         waiting = Waiting(reason=WaitReason.SCHEDULED, until=event.run_at)
         return [delayed(encode(done.with_body(waiting=waiting), topic), event.run_at)]
     return [encode(done, topic)]
+
+
+def _next_topic(event: Event, chains: Chains) -> str:
+    """Where the step that an event is about to take is taken. Raises UnknownChain."""
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise UnknownChain(f"{event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
+
+
+def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> Record:
+    """The end of a cancelled task, with the number after the chain's last step wherever the command reached it.
+
+    So it has the same id if it reached two events of the task, the second of which a crash had sent before.
+    """
+    try:
+        chain = chains.get(event.chain, event.version) if event.version else chains.current(event.chain)
+        last = max(event.sequence, len(chain.steps))
+    except UnknownChain:
+        last = event.sequence
+    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    failure = Failure(kind="cancelled", message=line(outcome.reason), step=work.step)
+    done = _next(replace(event.with_body(trail=trail, waiting=None), sequence=last))
+    return _ended(event, done, End.CANCELLED, chains, failure)
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
@@ -148,7 +187,7 @@ def _next(event: Event) -> Event:
 
 def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
     result = _result(event, chains) if end is End.FINISHED else None
-    ended = event.with_body(end=end, failure=failure, result=result, held=None, undoing=None)
+    ended = event.with_body(end=end, failure=failure, result=result, held=None, waiting=None, undoing=None)
     return encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED))
 
 
@@ -185,11 +224,13 @@ def _result(event: Event, chains: Chains) -> Json:
     return _object(chain.result(event), "result") if chain.result is not None else dict(event.body.outputs)
 
 
-def _hop(work: Work, outcome: Forward | Finish | Hold | Bury) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward) else None
+def _hop(work: Work, outcome: Forward | Finish | Hold | Bury | Cancelled) -> Hop:
+    usage = outcome.usage if isinstance(outcome, Forward | Cancelled) else None
     remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
+    if isinstance(outcome, Cancelled):
+        remarks = (*remarks, outcome.reason)
     return Hop(
         step=work.step,
         service=work.service,

@@ -15,6 +15,7 @@ class StepRole:
         self._chains = chains
         self._stateful = stateful
         self._held_pause_seconds = held_pause_seconds
+        self._uncut: set[bytes] = set()
 
     @property
     def service(self) -> str:
@@ -44,7 +45,27 @@ class StepRole:
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Let the step decide."""
         step = self._step(event)
-        return await (step.act(event, state) if event.body.undoing is None else step.undo(event, state))
+        if event.body.undoing is not None:
+            return await step.undo(event, state)
+        if step.cuttable:
+            return await step.act(event, state)
+        self._uncut.add(event.key)
+        try:
+            return await step.act(event, state)
+        finally:
+            self._uncut.discard(event.key)
+
+    def may_cut(self, event: Event) -> bool:
+        """Whether what an event has begun here may be cut."""
+        return event.key not in self._uncut
+
+    async def was_done(self, event: Event) -> bool:
+        """Whether the effect of the event's step is there already."""
+        try:
+            step = self._step(event)
+        except UnknownChain:
+            return False
+        return not step.cuttable and await step.was_done(event)
 
     async def open(self, tools: Tools) -> None:
         """Hand every step of this service the worker's tools."""

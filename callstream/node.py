@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
+from callstream.agents.control.controls import subject_of
+from callstream.agents.control.holding import cancelled_holds
+from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
+from callstream.agents.control.room import ControlRoom
+from callstream.agents.control.stopping import Stops
 from callstream.agents.delivery import make_engine, prepare_database
 from callstream.agents.hosting import AppPorts, host, parked
 from callstream.agents.inference.admission.report import TELL_SECONDS
@@ -38,7 +43,7 @@ from callstream.agents.workers import Workers
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore
-from callstream.streams.broadcast import listen
+from callstream.streams.broadcast import hear_all, listen
 from callstream.streams.chain import Chains
 from callstream.streams.clock import Clock
 from callstream.streams.compacted import follow
@@ -76,7 +81,7 @@ class UnknownService(ValueError):
 
 def services_of(chains: Chains) -> tuple[str, ...]:
     """Every service that these chains need, in the order of a task's way."""
-    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE)))
+    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE, topics.PAUSED)))
 
 
 def check_services(chains: Chains, names: Sequence[str]) -> tuple[str, ...]:
@@ -109,12 +114,15 @@ class Node:
         self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
         self._database: AsyncEngine = make_engine(settings.delivery)
         self._workers = Workers(settings.worker_processes)
+        self.room = ControlRoom()
+        self._model.gates.paused = lambda pool: self.room.controls.paused(None, pool=pool) is not None
+        self.room.on_change.append(self._model.gates.pump)
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
         for app in others:
             app.outlet = self.main
-        self.main.opening.insert(0, self._open_outlet)
+        self.main.opening[:0] = [self._open_room, self._open_outlet]
         self.main.background.append(self._run_others)
         self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
@@ -129,27 +137,31 @@ class Node:
                 }
             )
         app = ServiceApp(service, options, self._layout, Table=DurableTable, canonical_url=self._url())
+        app.opening.append(self.room.caught_up)
         match service:
             case "gateway":
                 self._build_gateway(app)
             case "intake":
                 seen = self._table(app, topics.SEEN, seen_before(self.settings.seen_hours * HOUR))
-                self._host(app, Intake(self.chains, self.clock), seen, topics.INTAKE)
+                ports = self._host(app, Intake(self.chains, self.clock), seen, topics.INTAKE)
+                self._obeys(app, Stops(service, self.room.controls, ports, self.chains))
             case "review":
                 reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
-                role = ActRole(service, ReviewDesk().act, stateful=True)
-                self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+                self._build_review(app, reviews)
             case "schedule":
                 self._build_schedule(app)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
                 app.closing.append(notifier.close)
-                self._host(
+                ports = self._host(
                     app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
                 )
+                self._obeys(app, Stops(service, self.room.controls, ports, self.chains, ends=False))
             case "timer":
                 self._build_timer(app)
+            case topics.PAUSED:
+                self._build_paused(app)
             case _:
                 self._build_steps(app, service)
         return app
@@ -164,6 +176,37 @@ class Node:
         role = TimerRole(timers, destinations, self.blobs, self.clock)
         releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
         self.actors[TIMER] = host_timer(app, role, ports, self.chains, releaser)
+        self._obeys(app, Stops(TIMER, self.room.controls, ports, self.chains, ends=False))
+
+    def _build_review(self, app: ServiceApp, reviews: DurableTable) -> None:
+        controls = self.room.controls
+        desk = ReviewDesk(lambda held: controls.cancelled(subject_of(held)) if controls.any else None)
+        role = ActRole(app.service_name, desk.act, stateful=True)
+        ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+        stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions
+        self._obeys(app, stops)
+
+    def _build_paused(self, app: ServiceApp) -> None:
+        controls, table = self.room.controls, self._table(app, topics.PAUSED, None)
+        lot = Lot(table, lambda _chain, _version, _sequence: None, MOST_PAUSED)
+        role = PausedRole(controls, lambda: any(map(lot.full, lot.partitions())))
+        ports = self._host(app, role, None, topics.PAUSED)
+        actor = self.actors[topics.PAUSED]
+        actor.aside = aside = PausedAside(lot, actor.has_place, parked, controls)
+        app.background.append(actor.keep_lot)
+        stops = Stops(app.service_name, controls, ports, self.chains)
+        stops.waiting, stops.partitions = aside.cancelled, lot.partitions
+        # What does not fit into the table any more waits, however long it has to.
+        self._obeys(app, stops, lambda: bool(controls.pauses_in_force()))
+
+    def _obeys(self, app: ServiceApp, stops: Stops, rests: Callable[[], bool] = lambda: False) -> None:
+        """Have a service's actor hear of commands; it may do nothing while its service is paused, or it `rests`."""
+        actor = self.actors[stops.service]
+        actor.stops = stops
+        app.resting = lambda: actor.resting or rests()
+        app.background.append(actor.keep_stopped)
+        self.room.on_change.append(actor.commanded)
 
     def _build_steps(self, app: ServiceApp, service: str) -> None:
         remembers = any(step.remembers for step in self.chains.steps_of(service))
@@ -195,13 +238,16 @@ class Node:
         app.opening.append(opening)
         app.closing.append(role.close)
         lanes = lanes_of(service)
-        self._host(app, role, table, *lanes)
+        ports = self._host(app, role, table, *lanes)
+        stops = Stops(service, self.room.controls, ports, self.chains, role, self._model)
+        self._obeys(app, stops, lambda: self._model.gates.resting)
         # A backlog of one lane leaves room for the others.
         actor = self.actors[service]
         actor.most_of_a_topic = -(-app.options.concurrency // len(lanes))
         if service == topics.INFER and table is not None:
             lot = Lot(self._table(app, topics.PARKED, None), role.queue_of)
-            actor.aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
+            actor.aside = aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
+            stops.waiting, stops.partitions = aside.cancelled, lot.partitions
             app.background.append(actor.keep_lot)
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress
@@ -212,7 +258,7 @@ class Node:
             await app.produce(encode(event, topic_of(INTAKE)), claim)
 
         rows = self._table(app, topics.SCHEDULES, None)
-        scheduler = Scheduler(rows, submit, self.chains, Clock())
+        scheduler = Scheduler(rows, submit, self.chains, self.clock)
         app.revoked.append(scheduler.forget)
         app.background.append(scheduler.run)
         role = ActRole(SCHEDULE, scheduler.act, stateful=False, policy=scheduler.policy)
@@ -227,7 +273,8 @@ class Node:
         latencies = self._table(app, topics.LATENCY, window_over)
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
-        port.journal, port.shown = journal, self._tables
+        port.journal, port.shown, port.room = journal, self._tables, self.room
+        port.pools_set = lambda: self._model.gates
         port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
         app.revoked.append(journal.forget)
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]
@@ -239,6 +286,7 @@ class Node:
         app.opening.append(server.start)
         app.closing.append(server.stop)
         app.background.append(self._sweep_blobs)
+        app.background.append(partial(self._sweep_commands, app))
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
         changes = changelog_of(SCHEDULE, topics.SCHEDULES)
         app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
@@ -260,13 +308,18 @@ class Node:
             app.background.append(Sweeper(durable, expired, time.time).run)
         return durable
 
-    def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:
+    def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> AppPorts:
         ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service), self.clock)
         self.actors[role.service] = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+        return ports
 
     def _url(self) -> str:
         web = self.settings.web
         return web.public_url or f"http://{web.host}:{web.port}"
+
+    async def _open_room(self) -> None:
+        topic = topic_of(topics.CONTROL)
+        await self.room.open(partial(hear_all, self.bootstrap, topic, self.settings.partitions), self.main.fail)
 
     async def _open_outlet(self) -> None:
         """Start what all services send with, before the first of them has anything to send."""
@@ -303,6 +356,15 @@ class Node:
                 sent = await app.enqueue(topic_of(topics.POOLS), partition, name, strict_json.pack(report))
                 await app.delivered(sent, "the report of this replica's pools")
 
+    async def _sweep_commands(self, app: ServiceApp) -> None:
+        """Forget the commands about tasks whose events are gone, once an hour."""
+        while True:
+            await asyncio.sleep(HOUR)
+            for key in self.room.controls.expired(time.time() - self.settings.retention_hours * HOUR):
+                partition = partition_of(key.encode(), app.partitions)
+                with suppress(LogUnavailable):
+                    await app.enqueue(topic_of(topics.CONTROL), partition, key.encode(), None)
+
     async def _sweep_blobs(self) -> None:
         """Delete the blobs that no event can need any more, once an hour."""
         while True:
@@ -315,6 +377,7 @@ class Node:
             await asyncio.sleep(HOUR)
 
     async def _close(self) -> None:
+        await self.room.close()
         await self._model.close()
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)

@@ -15,10 +15,12 @@ from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
 from callstream.streams.topics import (
+    CONTROL,
     DEAD,
     FINISHED,
     INTAKE,
     NOTIFIED,
+    PAUSED,
     PROFILES,
     REVIEW,
     SCHEDULE,
@@ -36,7 +38,10 @@ MOST_FINDINGS = 10_000
 MAX_VERSION = 999_999
 MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset(
-    {INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, "gateway", "notify"}
+    {
+        *(INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, CONTROL, PAUSED),
+        *("gateway", "notify"),
+    }
 )
 """Names of topics and services that take no steps."""
 
@@ -74,12 +79,14 @@ class Step:
 
     `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. A step that
     `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
-    once in that process with its `Tools` before the first event, `close` after the last.
+    once in that process with its `Tools` before the first event, `close` after the last. Where its task is cancelled
+    meanwhile `act` is cancelled too, unless the step is not `cuttable`: what it has begun is then brought to its end.
     """
 
     name: str
     service: ClassVar[str]
     remembers: ClassVar[bool] = False
+    cuttable: ClassVar[bool] = True
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
     undoes: bool = False
@@ -95,6 +102,10 @@ class Step:
 
     async def close(self) -> None:
         """Give it back."""
+
+    async def was_done(self, event: Event) -> bool:
+        """Whether its effect is there already: asked of one that is not `cuttable`, before its task is cancelled."""
+        return False
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide about one event. It may save its state; it can neither send nor acknowledge."""

@@ -129,7 +129,8 @@ class ServiceApp(faust.App):
 
     Callbacks: `opening` are awaited before the first event; `handing` when the group asks for the partitions, with the
     seconds that what runs may take, and `revoked` called the moment they go; `draining` awaited at a stop with the
-    seconds that what runs may take, `closing` after that; `background` runs meanwhile.
+    seconds that what runs may take, `closing` after that; `background` runs meanwhile. While it is `resting`, by order,
+    lag without progress is no stall.
 
     `outlet` is the app whose producer sends for this one: services of one process share one, since many records in few
     requests cost the broker and the process less.
@@ -152,6 +153,7 @@ class ServiceApp(faust.App):
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.progress: Callable[[], int] = lambda: 0
+        self.resting: Callable[[], bool] = lambda: False
         self.failure: BaseException | None = None
         self.outlet: ServiceApp = self
         self._outstanding = Outstanding(options.delivery_timeout_seconds)
@@ -300,7 +302,7 @@ class ServiceApp(faust.App):
         dog = Watchdog(self.options.watchdog_seconds, time.monotonic())
         while not self.should_stop:
             await asyncio.sleep(min(5.0, self.options.watchdog_seconds / 4))
-            lag = await self.lag()
+            lag = 0 if self.resting() else await self.lag()
             stalled = dog.look(lag, self.progress(), time.monotonic())
             if stalled is not None:
                 self.fail(Stalled(f"{self.service_name}: {stalled}"))

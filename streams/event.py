@@ -47,6 +47,7 @@ class End(StrEnum):
     FINISHED = "finished"
     REJECTED = "rejected"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class WaitReason(StrEnum):

@@ -16,6 +16,8 @@ PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
 SCHEDULE, SCHEDULES = "schedule", "schedules"
+CONTROL = "control"
+PAUSED = "paused"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
@@ -24,6 +26,7 @@ OWN_TABLES = (
     ("prepare", PROFILES),
     (TIMER, TIMERS),
     (SCHEDULE, SCHEDULES),
+    (PAUSED, PAUSED),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 

@@ -5,10 +5,10 @@ any order, changes nothing that a later one has said.
 """
 
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_WAITING, Event, Hop, Json, Waiting, WaitReason
+from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_WAITING, End, Event, Hop, Json, Waiting, WaitReason
 
 State = str
-_ENDED = ("finished", "rejected", "failed")
+_ENDED = frozenset(map(str, End))
 
 
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
@@ -17,13 +17,16 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return _notified(row, event, chains, now), ()
     if row is not None and _progress(event) <= _reached(row):
         return row, ()
+    if row is not None and event.body.end is End.CANCELLED and row["state"] in _ENDED:
+        # It had ended before the order to cancel it reached it.
+        return row, ()
     seen = len(row["steps"]) if row is not None else 0
     new = event.body.trail[seen:]
     return _row(row, event, chains, now), new
 
 
 def state_of(event: Event) -> State:
-    """What an event says about its task: accepted, running, held, finished, rejected or failed."""
+    """What an event says about its task: accepted, running, held, finished, rejected, failed or cancelled."""
     if event.body.end is not None:
         return str(event.body.end)
     if event.type == TASK_HELD:

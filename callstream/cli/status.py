@@ -17,7 +17,7 @@ from callstream.streams import strict_json
 from callstream.streams.event import Json
 
 WAIT_SECONDS = 2.0
-COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "held": "magenta"}
+COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "cancelled": "yellow", "held": "magenta"}
 MOST_TEXT = 2000
 
 

@@ -13,6 +13,7 @@ from callstream.web.access import guard
 from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
 from callstream.web.context import CONTEXT, Context
+from callstream.web.control import get_control, post_cancel, post_cancel_many, post_pause, post_resume
 from callstream.web.events import post_event
 from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
@@ -119,6 +120,11 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
         Route("GET", "/v1/latency", get_latency, Role.OPERATE),
         Route("GET", "/v1/pools", get_pools, Role.OPERATE),
+        Route("GET", "/v1/control", get_control, Role.OPERATE),
+        Route("POST", "/v1/control/cancel", post_cancel_many, Role.OPERATE, json),
+        Route("POST", "/v1/control/pause", post_pause, Role.OPERATE, json),
+        Route("POST", "/v1/control/resume", post_resume, Role.OPERATE, json),
+        Route("POST", "/v1/tasks/{id}/cancel", post_cancel, Role.SUBMIT, json),
         Route("GET", "/metrics", get_metrics, Role.OPERATE),
         Route("GET", "/", get_home, Role.SUBMIT),
         Route("GET", "/tasks/{id}", get_task_page, Role.SUBMIT),

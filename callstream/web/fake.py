@@ -6,6 +6,8 @@ Nothing moves by itself: `advance` takes a task one step on and `end` ends it, e
 from collections.abc import Callable
 from typing import Any
 
+from callstream.agents.control.commands import AnyCommand, as_value
+from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
 from callstream.agents.schedules.command import apply, read_command
 from callstream.agents.schedules.directory import Directory
@@ -61,6 +63,7 @@ class FakePort:
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
+        self._controls = Controls()
 
     def pools(self) -> Json:
         """What was put into `replicas`."""
@@ -69,6 +72,20 @@ class FakePort:
     def waiting(self, tenant: str, task: str) -> Json | None:
         """What was put into `calls`."""
         return self.calls.get((tenant, task))
+
+    @property
+    def controls(self) -> Controls:
+        """What was commanded."""
+        return self._controls
+
+    async def command(self, command: AnyCommand) -> None:
+        """Obey at once."""
+        self._check()
+        self._controls.hear(command.key, as_value(command))
+
+    def pool_names(self) -> tuple[str, ...]:
+        """Those in `replicas`."""
+        return tuple(pool["pool"] for pools in self.replicas.values() for pool in pools)
 
     @property
     def updates(self) -> Hub:
@@ -94,7 +111,7 @@ class FakePort:
         self.events.append(event)
         self._write(event.key, accepted(event, self._chains.current(event.chain)))
 
-    async def command(self, event: Event) -> None:
+    async def command_schedule(self, event: Event) -> None:
         """Keep the command and, if it `obeys`, change the schedule at once."""
         self._check()
         self.commands.append(event)

@@ -11,19 +11,24 @@ While its model call waits, clients see `waiting` beside these: {pool, reason, w
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
 enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While the timer has it:
 {reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}.
+enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While something of it is
+paused `waiting` is {reason: "paused", waits_for, paused: {scope, since, by, reason}}. A task that was cancelled and has
+not ended has `cancel`: {at, by, reason}.
 
-`state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
+`state` is one of accepted, running, held, finished, rejected, failed, cancelled; times are epoch seconds, UTC.
 """
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from callstream.agents.control.commands import AnyCommand
+from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
 from callstream.agents.schedules.directory import Directory
-from callstream.streams.event import Event, Json
+from callstream.streams.event import End, Event, Json
 from callstream.web.hub import Hub
 
-ENDED = frozenset({"finished", "rejected", "failed"})
+ENDED = frozenset(map(str, End))
 """The states after which a task never changes."""
 
 Window = Literal["1m", "10m", "1h"]
@@ -188,9 +193,23 @@ class SchedulePort(Protocol):
     def schedules(self) -> Directory:
         """Every schedule, as the service that fires them told last."""
 
-    async def command(self, event: Event) -> None:
+    async def command_schedule(self, event: Event) -> None:
         """Hand in a command to a schedule; returns once the log has it. Raises Unavailable."""
 
 
-class GatewayPort(TaskPort, TablePort, SchedulePort, Protocol):
+class ControlPort(Protocol):
+    """Commands: in, and in force."""
+
+    @property
+    def controls(self) -> Controls:
+        """The commands that this process has heard."""
+
+    async def command(self, command: AnyCommand) -> None:
+        """Hand a command to every worker; returns once the log has it and this one has heard it. Raises Unavailable."""
+
+    def pool_names(self) -> tuple[str, ...]:
+        """Every pool that this gateway knows of."""
+
+
+class GatewayPort(TaskPort, TablePort, SchedulePort, ControlPort, Protocol):
     """All that the web needs."""

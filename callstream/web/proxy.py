@@ -70,6 +70,17 @@ class Proxy:
         async with upstream:
             return await self._pass_on(request, upstream)
 
+    async def ask(self, request: web.Request, base_url: str, body: bytes, seconds: float) -> bytes | None:
+        """What the gateway at `base_url` answers to this request with another body; None where it does not take it."""
+        try:
+            async with asyncio.timeout(seconds):
+                url = base_url.rstrip("/") + str(request.rel_url)
+                headers = handed_on(request)
+                async with self.session.request(request.method, url, data=body, headers=headers) as answer:
+                    return await answer.read() if answer.status < 300 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
     async def _pass_on(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = {name: upstream.headers[name] for name in _PASSED_BACK if name in upstream.headers}
         response = web.StreamResponse(status=upstream.status, headers=kept)
