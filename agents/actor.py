@@ -83,6 +83,11 @@ class Actor:
         self.finished = 0
 
     @property
+    def trying(self) -> Trying:
+        """How its events are tried."""
+        return self._trying
+
+    @property
     def progress(self) -> int:
         """Grows with each try that ended without an outcome."""
         return self._trying.retries

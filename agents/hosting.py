@@ -14,6 +14,7 @@ from callstream.streams.chain import Cell, Chains
 from callstream.streams.engine import FaustDelivery, ServiceApp
 from callstream.streams.event import Event
 from callstream.streams.keys import partition_of
+from callstream.streams.retry_budget import Budgets
 from callstream.streams.tracing import Span, Tracing
 from callstream.streams.wire import BadEvent, Record
 from callstream.tables.durable import DurableTable, NoCell, TableCell
@@ -78,6 +79,7 @@ class AppPorts:
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:
     """Have an app run a role over its topics: one actor, one agent a topic. Gives the actor."""
     actor = Actor(role, ports, chains, app.options.concurrency, app.options.max_unfinished)
+    actor.trying.budgets = Budgets(lambda: app.options.retry_budget)
     app.handing.append(actor.hand_over)
     app.revoked.append(actor.revoke)
     app.draining.append(actor.drain)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from callstream.agents.ports import Policy
-from callstream.streams.chain import Cell, Chain, Chains, InvalidInput, UnknownChain
-from callstream.streams.event import Event, Failure, Priority, Submission
+from callstream.streams.chain import LONGEST_DEADLINE_SECONDS, Cell, Chain, Chains, InvalidInput, UnknownChain
+from callstream.streams.event import LAST_SECOND, Event, Failure, Priority, Submission
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
 from callstream.streams.submission import check_start, digest
 from callstream.streams.timing import check_due
@@ -57,6 +57,7 @@ class Intake:
         try:
             chain = self._chains.current(event.body.submission.chain)
             moment = event.time or self._clock()
+            event = _with_deadline(event, chain, moment)
             _check_times(event, self._clock())
             outcome = self._started(event, chain, moment)
         except (UnknownChain, InvalidInput) as error:
@@ -71,6 +72,17 @@ class Intake:
         validated = submission.model_copy(update={"input": chain.validate_input(submission.input)})
         started = replace(event, chain=chain.name, version=chain.version, sequence=0, time=moment, attempt=1)
         return Resume(started.with_body(submission=validated, outputs={}, trail=()), Forward())
+
+
+def _with_deadline(event: Event, chain: Chain, moment: float) -> Event:
+    """The event with its own deadline or the chain's. Raises InvalidInput for one that is absurdly far."""
+    begins = max(moment, event.run_at or moment)
+    if event.deadline is None:
+        seconds = chain.deadline_seconds
+        return event if seconds is None else replace(event, deadline=min(begins + seconds, LAST_SECOND))
+    if event.deadline > begins + LONGEST_DEADLINE_SECONDS:
+        raise InvalidInput("attribute 'expirytime' must lie within a year from when the task was handed in")
+    return event
 
 
 def _check_times(event: Event, now: float) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from callstream.agents import rollback
 from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains, UnknownChain
+from callstream.streams.errorclass import ErrorClass
 from callstream.streams.event import (
     MAX_HOPS,
     MAX_LINE,
@@ -40,6 +41,7 @@ from callstream.streams.outcome import (
     Resume,
     Retry,
 )
+from callstream.streams.timespent import step_times, told
 from callstream.streams.timing import delayed
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
@@ -49,7 +51,10 @@ LEFT_OUT = "the event was too large to keep: its input, its outputs and its trai
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts."""
+    """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts.
+
+    Of its seconds, those that it waited for capacity, and those that went into attempts that failed.
+    """
 
     service: str
     step: str
@@ -57,6 +62,8 @@ class Work:
     ended: float
     attempts: int = 1
     notes: tuple[str, ...] = ()
+    waited: float = 0.0
+    retried: float = 0.0
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
@@ -158,6 +165,8 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     failure = outcome.failure
     named = failure if failure.step else failure.model_copy(update={"step": work.step})
     trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    if named.kind == ErrorClass.DEADLINE and (where := told(step_times(trail, event.time))):
+        named = named.model_copy(update={"message": line(f"{named.message}; {where}")})
     dead = event.with_body(failure=named, trail=trail, waiting=None)
     if outcome.ends_task and event.body.end is None and event.type != VERDICT:
         return [_letter(dead), _ended(event, _next(dead), End.FAILED, chains, named)]
@@ -239,4 +248,6 @@ def _hop(work: Work, outcome: Forward | Finish | Hold | Bury | Cancelled) -> Hop
         attempts=work.attempts,
         usage=usage,
         notes=tuple(map(line, remarks[-MAX_NOTES:])),
+        waited=round(work.waited, 3),
+        retried=round(work.retried, 3),
     )

@@ -28,9 +28,11 @@ from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
 from callstream.agents.lot import Lot
+from callstream.agents.masking import Mask
 from callstream.agents.notification import Notifier
 from callstream.agents.ports import Role
 from callstream.agents.recorder import Recorder
+from callstream.agents.retry_collector import RetryCollector
 from callstream.agents.review import ReviewDesk
 from callstream.agents.roles import ActRole
 from callstream.agents.schedules.scheduler import Scheduler
@@ -40,6 +42,7 @@ from callstream.agents.timer import Releaser, TimerRole
 from callstream.agents.timer_app import Outlet, TimerPorts, host_timer
 from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
+from callstream.known_secrets import known_secrets, model_secrets
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore
@@ -117,6 +120,8 @@ class Node:
         self.room = ControlRoom()
         self._model.gates.paused = lambda pool: self.room.controls.paused(None, pool=pool) is not None
         self.room.on_change.append(self._model.gates.pump)
+        self._mask = Mask(known_secrets(settings))
+        REGISTRY.register(RetryCollector(self.actors))
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
@@ -266,6 +271,7 @@ class Node:
 
     def reconfigured(self, options: InferenceOptions) -> None:
         """Other pools of models, limits and weights from now on."""
+        self._mask.learn(model_secrets(options))
         self._model.reconfigured(options)
 
     def _build_gateway(self, app: ServiceApp) -> None:
@@ -310,7 +316,9 @@ class Node:
 
     def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> AppPorts:
         ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service), self.clock)
-        self.actors[role.service] = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+        actor = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+        actor.trying.mask = self._mask
+        self.actors[role.service] = actor
         return ports
 
     def _url(self) -> str:

@@ -4,13 +4,15 @@ A step is a class with `act`. Its `service` says which process runs it; callstre
 `moderate` and `deliver`, and a step that names another gets a service, a topic and a group of its own.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from callstream.streams import strict_json
+from callstream.streams.errorclass import FINAL, ErrorClass
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
@@ -36,6 +38,7 @@ MOST_FINDINGS = 10_000
 """Each finding of a validation costs time to tell; of more than these only the number is told."""
 
 MAX_VERSION = 999_999
+LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
 MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset(
     {
@@ -67,11 +70,52 @@ class Cell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often a step is tried, and how long the pauses between tries grow (full jitter, capped)."""
+    """How often a step is tried, and how long the pauses between tries grow (full jitter, capped).
+
+    `by_class` says it otherwise for failures of a class (`callstream.streams.errorclass`), such as
+    `{"bug": Attempts(most=1), "overloaded": Attempts(most=20, longest_pause_seconds=120)}`. What was refused, or is
+    past its deadline, is never tried again. Raises ValueError for what makes no policy.
+    """
 
     most: int = 5
     first_pause_seconds: float = 0.5
     longest_pause_seconds: float = 30.0
+    by_class: Mapping[str, "Attempts"] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"attempts: most is {self.most}; a step is tried at least once")
+        for name in ("first_pause_seconds", "longest_pause_seconds"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"attempts: {name} is {seconds}; it takes seconds, 0 or more")
+        classes = [str(one) for one in ErrorClass if one not in FINAL]
+        for name, own in self.by_class.items():
+            if name not in classes:
+                raise ValueError(f"attempts: by_class has {name!r}; what may be tried again is {', '.join(classes)}")
+            if own.by_class:
+                raise ValueError(f"attempts: by_class[{name!r}] has a by_class of its own")
+
+    def of(self, error_class: str) -> "Attempts":
+        """Those for failures of a class."""
+        return self.by_class.get(error_class, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What a step does when less time is left than it, and the rest of its chain, usually take.
+
+    `first`: its model calls go before the others of their tenant and lane, the earliest deadline first. `pool`: its
+    calls ask this one instead, a cheaper or a faster one. `skip`: the task goes on without the step's output; else it
+    ends here (kind `deadline`), and takes no more of what others need. Where a pool is named, that is asked first.
+
+    >>> Late(first=True, pool="small", skip=True)
+    Late(first=True, pool='small', skip=True)
+    """
+
+    first: bool = False
+    pool: str | None = None
+    skip: bool = False
 
 
 class Step:
@@ -81,6 +125,9 @@ class Step:
     `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
     once in that process with its `Tools` before the first event, `close` after the last. Where its task is cancelled
     meanwhile `act` is cancelled too, unless the step is not `cuttable`: what it has begun is then brought to its end.
+
+    `late` says what happens when the task's time is short; unset, the step begins as long as any is left.
+    `expected_seconds` is what it usually takes, without waiting; unset, that is learned from what it took.
     """
 
     name: str
@@ -89,6 +136,8 @@ class Step:
     cuttable: ClassVar[bool] = True
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
+    late: Late | None = None
+    expected_seconds: float | None = None
     undoes: bool = False
     """Whether `undo` takes back what `act` has done, when the task ends badly after all."""
 
@@ -121,7 +170,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Chain:
-    """A versioned list of steps for one kind of task. A task finishes on the version that it started on."""
+    """A versioned list of steps for one kind of task. A task finishes on the version that it started on.
+
+    A task that is handed in without a deadline has one `deadline_seconds` later, if that is set.
+    """
 
     name: str
     input: type[BaseModel]
@@ -129,9 +181,11 @@ class Chain:
     version: int = 1
     result: Callable[[Event], Json] | None = None
     """What the caller gets in the end; by default the outputs of all steps."""
+    deadline_seconds: float | None = None
 
     def __post_init__(self) -> None:
         TypeAdapter(Name).validate_python(self.name)
+        self._check_seconds("deadline_seconds", self.deadline_seconds)
         if not 1 <= self.version <= MAX_VERSION:
             raise ValueError(f"chain {self.name}: version {self.version} is not within 1 to {MAX_VERSION:,}")
         names = [step.name for step in self.steps]
@@ -146,6 +200,11 @@ class Chain:
             TypeAdapter(Name).validate_python(step.service)
             if step.service in RESERVED:
                 raise ValueError(f"chain {self.name}: {step.service!r} is no service that steps can run on")
+            self._check_seconds(f"expected_seconds of step {step.name}", step.expected_seconds)
+
+    def _check_seconds(self, what: str, seconds: float | None) -> None:
+        if seconds is not None and not 0 < seconds <= LONGEST_DEADLINE_SECONDS:
+            raise ValueError(f"chain {self.name}: {what} is {seconds}; it takes seconds, more than 0, a year at most")
 
     def validate_input(self, given: Mapping[str, Any]) -> Json:
         """The input as the model has it, in JSON types. Raises InvalidInput, naming each place and what is wrong."""

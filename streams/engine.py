@@ -32,6 +32,7 @@ from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
 from callstream.streams.outstanding import Outstanding, Overdue
 from callstream.streams.ownership import Claim, Ownership
+from callstream.streams.retry_budget import BudgetOptions
 from callstream.streams.topics import group_of, is_changelog
 from callstream.streams.transport import Transport
 from callstream.streams.watchdog import Stalled, Watchdog
@@ -85,6 +86,9 @@ class EngineOptions(BaseModel):
     buffer_records: Annotated[int, Field(ge=64, description="records of a topic held in memory before it pauses")] = (
         2_048
     )
+    retry_budget: Annotated[
+        BudgetOptions, Field(description="how many attempts of steps may be retries, by service, process and tenant")
+    ] = BudgetOptions()
 
     @model_validator(mode="after")
     def _that_no_buffer_overflows(self) -> Self:

@@ -84,7 +84,10 @@ class Usage(Strict):
 
 
 class Hop(Strict):
-    """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks."""
+    """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks.
+
+    Of the seconds between, it `waited` so many for capacity, and so many went into tries that failed and their pauses.
+    """
 
     step: Name
     service: Name
@@ -93,6 +96,8 @@ class Hop(Strict):
     attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     usage: Usage | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
+    waited: Moment = 0.0
+    retried: Moment = 0.0
     undo: bool = False
 
 

@@ -5,14 +5,13 @@ import json
 import math
 from dataclasses import dataclass
 
+from callstream.streams.chain import LONGEST_DEADLINE_SECONDS
 from callstream.streams.event import Body, Event, Priority, Submission
 from callstream.streams.timing import check_due
 from callstream.streams.wire import epoch
 
 UNCHOSEN_VERSION = 0
 """The version of an event that intake has not yet put on its chain's current one."""
-
-LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ any order, changes nothing that a later one has said.
 
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_WAITING, End, Event, Hop, Json, Waiting, WaitReason
+from callstream.streams.timespent import StepTime, step_times
 
 State = str
 _ENDED = frozenset(map(str, End))
@@ -69,7 +70,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "sequence": event.sequence,
         "attempt": event.attempt,
         "traceparent": event.traceparent,
-        "steps": [_step(hop) for hop in body.trail],
+        "steps": [_step(hop, took) for hop, took in zip(body.trail, step_times(body.trail, event.time), strict=True)],
         "next": _next_step(event, chains),
         "result": body.result,
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
@@ -89,7 +90,7 @@ def _waiting(waiting: Waiting) -> Json:
     return told
 
 
-def _step(hop: Hop) -> Json:
+def _step(hop: Hop, took: StepTime) -> Json:
     usage = hop.usage
     return {
         "step": hop.step,
@@ -97,6 +98,9 @@ def _step(hop: Hop) -> Json:
         "started": hop.started,
         "ended": hop.ended,
         "seconds": round(hop.ended - hop.started, 6),
+        "waited": round(took.waited, 3),
+        "worked": round(took.worked, 3),
+        "retried": round(took.retried, 3),
         "attempts": hop.attempts,
         "model": usage.model if usage else None,
         "calls": usage.calls if usage else None,

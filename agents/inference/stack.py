@@ -8,7 +8,8 @@ From the outside in, and why each stands where it does:
 3. `race` asks a second time where a request takes long, in pools that say so. It stands above admission, so that
    limits hold for the second as for the first, and above `retry`, so that the first is tried again as if it were
    alone; the second is one request. Above `race` are the receipts: one answer, which counts the requests of both.
-4. `retry` sits above admission: a paused call holds no place, and comes back as any other.
+4. `retry` sits above admission: a paused call holds no place, and comes back as any other. What its budgets don't
+   allow it gives back to the step.
 5. `fallback` asks another endpoint where this one never will; a try of each endpoint is one attempt of `retry`.
 6. `admission` lets the call wait until an endpoint may have it, and names it; all below is by endpoint. What is
    turned away with 429 waits here again: neither `retry` nor the task hears of it.
@@ -34,6 +35,7 @@ from callstream.agents.inference.admission.purse import SpendingRows
 from callstream.agents.inference.admit import admission, place
 from callstream.agents.inference.call import Call, Layer, Model, Reply
 from callstream.agents.inference.client import Client
+from callstream.agents.inference.endpoint_budgets import EndpointBudgets
 from callstream.agents.inference.fallback import fallback
 from callstream.agents.inference.hedge import Hedges
 from callstream.agents.inference.metrics import metrics
@@ -124,7 +126,7 @@ def build_model(
         receipts.remember,
         flights,
         hedges.race,
-        retry(options.retry, sources),
+        retry(options.retry, sources, EndpointBudgets(options.retry.budget, gates.pools, time.monotonic, registry)),
         fallback(gates.pools),
         admission(gates, client.told),
         timeout(sources.clock),

@@ -19,6 +19,7 @@ from callstream.streams.event import Json
 WAIT_SECONDS = 2.0
 COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "cancelled": "yellow", "held": "magenta"}
 MOST_TEXT = 2000
+LEAST_SHOWN_SECONDS = 0.1
 
 
 def status(
@@ -90,6 +91,8 @@ def _step(step: Json) -> str:
         parts.append(duration(step["seconds"]))
     if step.get("model"):
         parts.append(f"{escape(step['model'])} {step.get('tokens_in') or 0:,} → {step.get('tokens_out') or 0:,} tokens")
+    apart = {name: step.get(name) or 0 for name in ("waited", "retried")}
+    parts += [f"{name} {duration(seconds)}" for name, seconds in apart.items() if seconds >= LEAST_SHOWN_SECONDS]
     if (attempts := step.get("attempts") or 1) > 1:
         parts.append(f"[yellow]{attempts} attempts[/]")
     parts += [f"[dim]{escape(_cut(str(note), 120))}[/]" for note in step.get("notes") or ()]

@@ -115,10 +115,11 @@ class Gate:
         amount = Amount(estimate.tokens_in, estimate.tokens_out)
         self._numbers += 1
         place = f"{call.id}#{self._numbers}"
-        deadline = None if call.deadline is None else now + call.deadline - self._wall()
+        deadline = None if call.deadline is None else now + call.deadline - self._wall() - call.needs_seconds
         granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         seat = self._seats[place] = _Seat(call, estimate, amount, now, granted)
-        self._queue.put(Waiting(place, call.tenant, str(call.priority), max(1, estimate.total), now, deadline))
+        tokens = max(1, estimate.total)
+        self._queue.put(Waiting(place, call.tenant, str(call.priority), tokens, now, deadline, call.first))
         if not self._is_behind(deadline, now):
             self.pump()
         try:
@@ -153,7 +154,7 @@ class Gate:
         now = self._clock()
         self.looks += 1
         for late in self._queue.expired(now):
-            self._refuse(late.id, Never(Kind.DEADLINE, "the task's deadline passed while the call waited"))
+            self._refuse(late.id, Never(Kind.DEADLINE, _late(self._seats[late.id].call)))
         self._blocked = None
         while (head := self._queue.peek()) is not None:
             seat = self._seats[head.id]
@@ -175,7 +176,7 @@ class Gate:
         self._come_back(now)
 
     def waiting(self, most: int) -> dict[str, Json]:
-        """Why each call waits, by tenant and task: the first `most` of them, in the order in which they came.
+        """Why each call waits, by tenant and task: the first `most` of them, in the order in which they are due.
 
         `reason` is what is in the way of the call itself if its turn is next; of the others, that it is not.
         """
@@ -185,10 +186,9 @@ class Gate:
         now = self._clock()
         before: dict[tuple[str, str], tuple[int, int]] = {}
         found: dict[str, Json] = {}
-        for place, seat in self._seats.items():
-            waiting = self._queue.get(place)
-            if waiting is None:
-                continue
+        calls_waiting = [(self._queue.get(place), seat) for place, seat in self._seats.items()]
+        there = [(waiting, seat) for waiting, seat in calls_waiting if waiting is not None]
+        for waiting, seat in sorted(there, key=lambda one: one[0].due):
             own = (waiting.lane, waiting.tenant)
             calls, tokens = before.get(own, (0, 0))
             before[own] = (calls + 1, tokens + waiting.tokens)
@@ -196,7 +196,7 @@ class Gate:
                 found[f"{seat.call.tenant}/{seat.call.task}"] = {
                     "pool": self.name,
                     "reason": str(
-                        blocked.reason if place == head.id or blocked.reason is Reason.PAUSED else Reason.FAIR_SHARE
+                        blocked.reason if waiting is head or blocked.reason is Reason.PAUSED else Reason.FAIR_SHARE
                     ),
                     "waits_for": f"{blocked.reason} of {blocked.endpoint}" if blocked.endpoint else str(blocked.reason),
                     "lane": waiting.lane,
@@ -303,6 +303,12 @@ class Gate:
             until = self._blocked.until
             pause = LOOK_SECONDS if until is None else min(LOOK_SECONDS, max(0.001, until - now))
             self._timer = asyncio.get_running_loop().call_later(pause, self.pump)
+
+
+def _late(call: Call) -> str:
+    if not call.needs_seconds:
+        return "the task's deadline passed while the call waited"
+    return f"the call waited until less was left to the task's deadline than the {call.needs_seconds:.1f} s it takes"
 
 
 def _grant(seat: _Seat, permit: Permit, written: "asyncio.Future[None]") -> None:

@@ -8,7 +8,6 @@ import pytest
 from callstream.agents.actor import Actor
 from callstream.agents.fakes import FakeDelivery, FakePorts, deliver, stream
 from callstream.agents.ports import Delivery, Policy
-from callstream.agents.trying import Trying
 from callstream.streams.chain import Attempts, Cell, UnknownChain
 from callstream.streams.event import End, Event, Failure, Waiting, WaitReason
 from callstream.streams.letters import is_unreadable
@@ -343,7 +342,9 @@ async def test_past_its_deadline_a_task_does_not_start_a_step() -> None:
     assert (role.began, ports.topics()) == ([], ["dead", "finished"])
     failure = read(ports.sent[0]).body.failure
     assert failure is not None
-    assert (failure.kind, failure.message) == ("deadline", "its deadline passed 1.0 s before 'facts' could start")
+    said, _, where = failure.message.partition("; ")
+    assert (failure.kind, said) == ("deadline", "its deadline passed 1.0 s before 'facts' could start")
+    assert where == "its time went into facts (waited 990.0 s)"
 
 
 async def test_what_only_tells_of_a_task_acts_past_its_deadline() -> None:
@@ -648,28 +649,6 @@ async def test_without_a_row_they_do_not_wait_for_each_other() -> None:
     assert await actor.drain(5.0)
 
 
-@pytest.mark.parametrize(
-    ("attempts", "attempt", "asked", "least", "most"),
-    [
-        (Attempts(9, 0.0), 5, None, 0.0, 0.0),
-        (Attempts(9, 1.0, 30.0), 1, None, 0.0, 1.0),
-        (Attempts(9, 1.0, 30.0), 4, None, 0.0, 8.0),
-        (Attempts(9_999, 1.0, 30.0), 5_000, None, 0.0, 30.0),
-        (Attempts(9, 0.0), 1, 7.0, 7.0, 7.0),
-        (Attempts(9, 0.0), 1, 9_999.0, 9_999.0, 9_999.0),
-        (Attempts(9, 0.0), 1, float("inf"), 86_400.0, 86_400.0),
-        (Attempts(9, 0.0), 1, float("nan"), 0.0, 0.0),
-        (Attempts(9, 0.0), 1, -5.0, 0.0, 0.0),
-    ],
-)
-def test_pauses_grow_within_bounds(
-    attempts: Attempts, attempt: int, asked: float | None, least: float, most: float
-) -> None:
-    trying = Trying(Script(forward), FakePorts(), CHAINS)
-    for _ in range(20):
-        assert least <= trying.pause(attempts, attempt, asked) <= most
-
-
 async def timed(outcome: Outcome, event: Event, held: float | None = 5.0, **policy: Any) -> tuple[FakePorts, Event]:
     """What an event is sent as whose act gives that outcome; it is acknowledged by then."""
     ports = FakePorts()
@@ -712,10 +691,27 @@ async def test_what_comes_back_from_the_timer_goes_on_where_it_was() -> None:
     assert (dead.body.trail[-1].attempts, len(dead.body.trail[-1].notes), dead.body.waiting) == (3, 4, None)
 
 
-async def test_a_deadline_before_the_next_attempt_is_when_the_event_comes_back() -> None:
-    _, event = await timed(Retry(SLOW, 30.0), an_event(deadline=1_010.0))
+async def test_an_attempt_past_the_deadline_is_not_waited_for() -> None:
+    ports, event = await timed(Retry(SLOW, 30.0), an_event(deadline=1_010.0))
+    assert ports.topics() == ["dead", "finished"]
+    assert event.body.failure is not None
+    assert event.body.failure.kind == "deadline"
+
+
+async def test_what_keeps_no_deadline_waits_in_full_past_it() -> None:
+    _, event = await timed(Retry(SLOW, 30.0), an_event(deadline=990.0), keeps_deadline=False)
     assert event.body.waiting is not None
-    assert event.body.waiting.until == 1_010.0
+    assert event.body.waiting.until == 1_030.0
+
+
+async def test_the_time_with_the_timer_went_into_what_had_to_be_repeated() -> None:
+    _, waiting = await timed(Retry(SLOW, 30.0), an_event())
+    back = replace(waiting, type="callstream.task")
+    ports = FakePorts()
+    ports.time = 1_030.0
+    await handled(Script(forward), ports, deliver([back], "prepare"))
+    [hop] = read(ports.sent[0]).body.trail
+    assert (hop.started, hop.ended, hop.retried, hop.waited) == (1_000.0, 1_030.0, 30.0, 0.0)
 
 
 @pytest.mark.parametrize(("held", "pause"), [(5.0, 0.0), (None, 0.01)])
