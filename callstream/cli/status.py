@@ -65,7 +65,9 @@ def _timed(waiting: Json) -> str:
     until = _moment(waiting["until"])
     if (failure := waiting.get("failure")) is None:
         return f"{waiting['reason']} for {until}"
-    return f"{waiting['reason']} at {until}, after {waiting['attempts']} attempts: {failure['kind']}: {failure['message']}"
+    return (
+        f"{waiting['reason']} at {until}, after attempt {waiting['attempts']}: {failure['kind']}: {failure['message']}"
+    )
 
 
 def tree(row: Json) -> Tree:

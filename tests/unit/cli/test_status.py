@@ -82,7 +82,7 @@ def test_what_the_timer_has_says_until_when_and_what_failed() -> None:
     retry = {"reason": "retry", "until": 86_400.0 * 365, "attempts": 2, "failure": failure}
     text = " ".join(shown({**ROW, "state": "running", "waiting": retry}).split())
     assert "retry at 197" in text
-    assert "after 2 attempts: busy: the oven is full [now]" in text
+    assert "after attempt 2: busy: the oven is full [now]" in text
 
 
 def test_what_was_put_aside_says_what_it_waits_for() -> None:
