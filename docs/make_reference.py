@@ -73,6 +73,9 @@ IN_HEADER = {
     "ce_expirytime": "its deadline, if it has one",
     "ce_runat": "when its first step may start, if that was asked for",
     "ce_traceparent": "W3C trace context, if it has one",
+    "callstream-due": "on `callstream.timer`: when it is due, microseconds since 1970",
+    "callstream-destination": "on `callstream.timer`: the topic that it is for",
+    "callstream-type": "on `callstream.timer`: its `ce_type` there",
     "content-type": "the body is JSON; `application/cloudevents+json` (structured mode) is read too",
 }
 IN_BODY = {

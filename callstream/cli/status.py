@@ -48,14 +48,27 @@ async def _show(api: Api, task: str, watch: bool, as_json: bool) -> None:
 
 
 def _waiting(waiting: Json) -> str:
-    """Why a model call waits, in a line."""
+    """Why a task waits, for a model or for its time, in a line."""
+    if "until" in waiting:
+        return _timed(waiting)
     text = f"{waiting['pool']}: {waiting['reason']}"
     if waiting["reason"] != waiting["waits_for"].partition(" of ")[0]:
         text += f", behind what waits for {waiting['waits_for']}"
+    if "put_aside" in waiting:
+        return text
     text += f" · since {waiting['waited_seconds']:.1f} s · {waiting['calls_before']:,} calls before it"
     if waiting["estimate_seconds"] is not None:
         text += f" · about {waiting['estimate_seconds']:g} s (± {waiting['estimate_within_seconds']:g})"
     return text
+
+
+def _timed(waiting: Json) -> str:
+    until = _moment(waiting["until"])
+    if (failure := waiting.get("failure")) is None:
+        return f"{waiting['reason']} for {until}"
+    return (
+        f"{waiting['reason']} at {until}, after attempt {waiting['attempts']}: {failure['kind']}: {failure['message']}"
+    )
 
 
 def tree(row: Json) -> Tree:
