@@ -9,13 +9,18 @@ from dataclasses import dataclass, replace
 from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains
 from callstream.streams.event import (
+    LETTER_COMMAND,
+    MAX_ATTEMPTS_TOLD,
     MAX_HOPS,
     MAX_LINE,
     MAX_NOTES,
     TASK,
+    TASK_DEAD,
     TASK_HELD,
     TASK_NOTIFIED,
     VERDICT,
+    Attempt,
+    Burial,
     End,
     Event,
     Failure,
@@ -23,7 +28,7 @@ from callstream.streams.event import (
     Json,
     Submission,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.outcome import Again, Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
@@ -32,7 +37,10 @@ LEFT_OUT = "the event was too large to keep: its input, its outputs and its trai
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts."""
+    """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts.
+
+    `origin` is the record that it came on (topic, partition, offset), `failed` are the attempts that came to nothing.
+    """
 
     service: str
     step: str
@@ -40,6 +48,8 @@ class Work:
     ended: float
     attempts: int = 1
     notes: tuple[str, ...] = ()
+    origin: tuple[str, int, int] = ("", 0, 0)
+    failed: tuple[Attempt, ...] = ()
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
@@ -71,6 +81,8 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
+        case Again(event=other):
+            return [encode(other, topic_of(_way_of(other, chains)))]
         case Keep():
             return []
         case Retry():
@@ -106,10 +118,46 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     named = failure if failure.step else failure.model_copy(update={"step": work.step})
     trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
     dead = event.with_body(failure=named, trail=trail)
-    letters = [encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))]
-    if outcome.ends_task and event.body.end is None and event.type != VERDICT:
+    ends_task = outcome.ends_task and event.body.end is None and event.type not in (VERDICT, LETTER_COMMAND)
+    letter = dead.with_body(burial=_burial(event, outcome, work, ends_task))
+    letters = [encode(replace(letter, type=TASK_DEAD), topic_of(topics.DEAD))]
+    if ends_task:
         letters.append(_terminal(_next(dead), End.FAILED, chains, named))
     return letters
+
+
+def _burial(event: Event, outcome: Bury, work: Work, ended_task: bool) -> Burial:
+    failed = work.failed
+    if not failed or failed[-1].number < event.attempt + work.attempts - 1:
+        failed = (*failed, attempt_of(event.attempt + work.attempts - 1, work.ended, outcome))
+    half = MAX_ATTEMPTS_TOLD // 2
+    told = failed if len(failed) <= MAX_ATTEMPTS_TOLD else (*failed[:half], *failed[-half:])
+    topic, partition, offset = work.origin
+    return Burial(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        ended_task=ended_task,
+        attempts=told,
+        before=event.body.failure,
+    )
+
+
+def attempt_of(number: int, ended: float, outcome: Retry | Bury) -> Attempt:
+    """A failed attempt as a dead letter tells of it."""
+    failure = outcome.failure
+    return Attempt(number=number, ended=ended, kind=failure.kind, message=failure.message[:300], usage=outcome.usage)
+
+
+def _way_of(event: Event, chains: Chains) -> str:
+    if event.body.end is not None:
+        return topics.FINISHED
+    if event.sequence == 0:
+        return topics.INTAKE
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise ValueError(f"chain {event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
 
 
 def _emptied(event: Event) -> Event:
@@ -141,7 +189,7 @@ def _result(event: Event, chains: Chains) -> Json:
 
 
 def _hop(work: Work, outcome: Forward | Finish | Hold | Bury) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward) else None
+    usage = outcome.usage if isinstance(outcome, Forward | Bury) else None
     remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")

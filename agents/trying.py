@@ -10,9 +10,9 @@ from random import Random
 
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
-from callstream.agents.settle import Work, line, settle
+from callstream.agents.settle import Work, attempt_of, line, settle
 from callstream.streams.chain import Attempts, Chains, UnknownChain
-from callstream.streams.event import MAX_NOTES, Event, Failure
+from callstream.streams.event import MAX_ATTEMPTS_TOLD, MAX_NOTES, Attempt, Event, Failure
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.wire import LogUnavailable, Record
@@ -41,6 +41,7 @@ class Trying:
         started = self._ports.now()
         policy = Policy(step=self._role.service)
         notes: deque[str] = deque(maxlen=MAX_NOTES)
+        failed: list[Attempt] = []
         attempt = event.attempt
         try:
             policy = self._role.policy(event)
@@ -57,8 +58,10 @@ class Trying:
                         break
                     self.retries += 1
                     notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
+                    failed.append(attempt_of(attempt, self._ports.now(), outcome))
+                    del failed[MAX_ATTEMPTS_TOLD // 2 : -MAX_ATTEMPTS_TOLD // 2]
                     if attempt >= policy.attempts.most:
-                        outcome = Bury(outcome.failure, policy.ends_task)
+                        outcome = Bury(outcome.failure, policy.ends_task, outcome.usage)
                         break
                     await asyncio.sleep(self.pause(policy.attempts, attempt, outcome.after_seconds))
                     attempt += 1
@@ -66,7 +69,14 @@ class Trying:
                     span.tag("outcome", type(outcome).__name__)
                     span.tag("attempts", attempt - event.attempt + 1)
         work = Work(
-            self._role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
+            self._role.service,
+            policy.step,
+            started,
+            self._ports.now(),
+            attempt - event.attempt + 1,
+            tuple(notes),
+            origin=(delivery.topic, delivery.partition, delivery.offset),
+            failed=tuple(failed),
         )
         log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)

@@ -14,7 +14,7 @@ from callstream.streams import strict_json
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
-from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES, REVIEW, VERDICTS
+from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES, REDRIVES, REVIEW, VERDICTS
 
 MAX_STEPS = MAX_HOPS // 2 - 1
 """Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
@@ -24,7 +24,7 @@ MOST_FINDINGS = 10_000
 
 MAX_VERSION = 999_999
 MAX_INPUT_BYTES = 3 * 1024 * 1024
-RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, "gateway", "notify"})
+RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, REDRIVES, "gateway", "notify"})
 """Names of topics and services that take no steps."""
 
 

@@ -25,6 +25,7 @@ from callstream.streams.topics import (
     PARKED,
     POOLS,
     RECEIPTS,
+    REDRIVES,
     REVIEW,
     SPENDING,
     VERDICTS,
@@ -57,7 +58,7 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
     services = [lane for service in chains.services() for lane in lanes_of(service)]
-    names = dict.fromkeys((INTAKE, *services, REVIEW, VERDICTS, FINISHED, NOTIFIED))
+    names = dict.fromkeys((INTAKE, *services, REVIEW, VERDICTS, FINISHED, NOTIFIED, REDRIVES))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))

@@ -14,8 +14,10 @@ from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 
 TASK = "callstream.task"
 TASK_HELD = "callstream.task.held"
+TASK_DEAD = "callstream.task.dead"
 TASK_NOTIFIED = "callstream.task.notified"
 VERDICT = "callstream.review.verdict"
+LETTER_COMMAND = "callstream.letter.command"
 
 Json = dict[str, Any]
 """A JSON object that `strict_json.loads` has accepted: finite numbers, unique keys, bounded depth."""
@@ -23,6 +25,8 @@ Json = dict[str, Any]
 MAX_LINE = 2000
 MAX_HOPS = 64
 MAX_NOTES = 32
+MAX_ATTEMPTS_TOLD = 16
+"""Of a dead letter: the first and the last of them."""
 LAST_SECOND = 253_402_300_799
 """The last second of the year 9999, past which a time can't be written down."""
 
@@ -73,6 +77,31 @@ class Usage(Strict):
     tokens_out: Count = 0
 
 
+class Attempt(Strict):
+    """One attempt that failed: which one, when it was over (epoch seconds), why, and what it took where that is known."""
+
+    number: Annotated[int, Field(ge=1, le=1_000_000)]
+    ended: Moment
+    kind: Name
+    message: Annotated[str, StringConstraints(max_length=300)]
+    usage: Usage | None = None
+
+
+class Burial(Strict):
+    """What a dead letter tells beside its event: the record that it came on, and the attempts that failed.
+
+    `ended_task`: the task has failed with it; without that only this event was refused. `before` is the failure that
+    the event had already: of a task that had ended, and of whose end its caller could not be told.
+    """
+
+    topic: Annotated[str, StringConstraints(max_length=249)]
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    ended_task: bool
+    attempts: Annotated[tuple[Attempt, ...], Field(max_length=MAX_ATTEMPTS_TOLD)] = ()
+    before: Failure | None = None
+
+
 class Hop(Strict):
     """One step done: when (epoch seconds), in which attempt, and with what remarks."""
 
@@ -97,6 +126,7 @@ class Body(Strict):
     """The JSON body of an event: the task's input, each step's output by name, and the trail of what was done.
 
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
+    `generation` counts what makes earlier answers of models unfit: answers of another generation are not used.
     """
 
     submission: Submission
@@ -107,6 +137,8 @@ class Body(Strict):
     failure: Failure | None = None
     held: Line | None = None
     result: Json | None = None
+    generation: Count = 0
+    burial: Burial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +146,7 @@ class Event:
     """One task about to take one step (or just ended). Times are epoch seconds, UTC.
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
+    `run` counts how often the task was taken up again after it had failed: what a later run says stands.
     """
 
     tenant: Tenant
@@ -128,6 +161,7 @@ class Event:
     deadline: float | None = None
     traceparent: str | None = None
     type: str = TASK
+    run: int = 0
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:
@@ -136,7 +170,7 @@ class Event:
     @property
     def id(self) -> str:
         """Deterministic: the same step of the same task in the same attempt has the same id wherever it lands."""
-        return event_id(self.key, self.sequence, self.attempt)
+        return event_id(self.key, self.sequence, self.attempt, self.run)
 
     @property
     def input(self) -> Json:

@@ -14,11 +14,14 @@ SPENDING = "spending"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
+LETTERS = "letters"
+REDRIVES = "redrives"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
+    ("gateway", LETTERS),
     ("prepare", PROFILES),
 )
 """Tables that are there whatever the chains are, as (service, table)."""

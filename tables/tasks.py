@@ -4,6 +4,8 @@ Pure and idempotent: an event carries the whole trail, so a row only ever moves 
 any order, changes nothing that a later one has said.
 """
 
+from itertools import takewhile
+
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, Event, Hop, Json
 
@@ -15,11 +17,9 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
     if event.type == TASK_NOTIFIED:
         return _notified(row, event, chains, now), ()
-    if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
+    if row is not None and _progress(event) <= (row.get("run", 0), row["sequence"], _RANK[row["state"]]):
         return row, ()
-    seen = len(row["steps"]) if row is not None else 0
-    new = event.body.trail[seen:]
-    return _row(row, event, chains, now), new
+    return _row(row, event, chains, now), event.body.trail[_seen(row, event) :]
 
 
 def state_of(event: Event) -> State:
@@ -31,8 +31,20 @@ def state_of(event: Event) -> State:
     return "accepted" if event.sequence == 0 else "running"
 
 
-def _progress(event: Event) -> tuple[int, int]:
-    return event.sequence, _RANK[state_of(event)]
+def _progress(event: Event) -> tuple[int, int, int]:
+    return event.run, event.sequence, _RANK[state_of(event)]
+
+
+def _seen(row: Json | None, event: Event) -> int:
+    """How many hops of the event's trail the row has: of an earlier run those that the later one has kept."""
+    if row is None:
+        return 0
+    steps: list[Json] = row["steps"]
+    if row.get("run", 0) == event.run:
+        return len(steps)
+    pairs = zip(steps, event.body.trail, strict=False)
+    same = takewhile(lambda pair: (pair[0]["step"], pair[0]["ended"]) == (pair[1].step, pair[1].ended), pairs)
+    return sum(1 for _ in same)
 
 
 def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
@@ -49,6 +61,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "created": event.time,
         "updated": now,
         "deadline": event.deadline,
+        "run": event.run,
         "sequence": event.sequence,
         "traceparent": event.traceparent,
         "steps": [_step(hop) for hop in body.trail],
@@ -57,7 +70,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
         "held": body.held,
         "outputs": body.outputs if state_of(event) == "held" else None,
-        "callback": (row or {}).get("callback"),
+        "callback": row.get("callback") if row is not None and row.get("run", 0) == event.run else None,
     }
 
 
@@ -96,4 +109,6 @@ def _notified(row: Json | None, event: Event, chains: Chains, now: float) -> Jso
     if row is None:
         early = _row(None, event, chains, now) | {"sequence": -1, "steps": []}
         return early | {"callback": callback}
+    if event.run < row.get("run", 0):
+        return row
     return {**row, "callback": callback, "updated": now}

@@ -278,6 +278,7 @@ def _held_event(row: Json) -> Event:
         chain=row["chain"],
         version=row["version"],
         sequence=row["sequence"],
+        run=row.get("run", 0),
         body=body,
         priority=Priority(row["priority"]),
         traceparent=row["traceparent"],

@@ -2,7 +2,7 @@
 
 A row of a task, as `GatewayPort.task` gives it and clients see it:
 
-    {tenant, id, chain, version, digest, state, priority, created, updated, deadline,
+    {tenant, id, chain, version, digest, run, state, priority, created, updated, deadline,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
      callback: {url, state, attempts} | null}
@@ -11,7 +11,8 @@ While its model call waits, clients see `waiting` beside these: {pool, reason, w
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
 enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}.
 
-`state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
+`state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC. `run` is 0 until a
+failed task is taken up again: its row then goes on, in a later run.
 """
 
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from callstream.streams.event import Event, Json
 from callstream.web.hub import Hub
 
 ENDED = frozenset({"finished", "rejected", "failed"})
-"""The states after which a task never changes."""
+"""The states after which a task changes no more by itself; one that failed may be taken up again."""
 
 Window = Literal["1m", "10m", "1h"]
 
