@@ -96,7 +96,8 @@ def verdict_row(event: Event, row: Json | None) -> Json:
     verdict = event.body.outputs.get(VERDICT, {})
     hold = (event.run, event.sequence)
     if row is None or (_hold(row) < hold and row["state"] != "held"):
-        return {"state": "early", "run": event.run, "sequence": event.sequence, "verdict": verdict, "decided": event.time}
+        early = {"state": "early", "run": event.run, "sequence": event.sequence}
+        return {**early, "verdict": verdict, "decided": event.time}
     if _hold(row) != hold or row["state"] != "held":
         return row
     return _settled(row, held_event(row), verdict, event.time)

@@ -28,6 +28,10 @@ RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFIL
 """Names of topics and services that take no steps."""
 
 
+class NotRehearsable(Exception):
+    """The step cannot be run without its effects; the message says so."""
+
+
 class UnknownChain(LookupError):
     """No chain of that name or version is known to this worker; the message says which are."""
 
@@ -62,11 +66,15 @@ class Step:
     `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. A step that
     `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
     once in that process with its `Tools` before the first event, `close` after the last.
+
+    A step that is `harmless` has no effect but its outcome: it may be run to see what it would do. Another one may say
+    it in `rehearse`.
     """
 
     name: str
     service: ClassVar[str]
     remembers: ClassVar[bool] = False
+    harmless: ClassVar[bool] = False
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
 
@@ -84,6 +92,10 @@ class Step:
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide about one event. It may save its state; it can neither send nor acknowledge."""
         raise NotImplementedError
+
+    async def rehearse(self, event: Event) -> Json:
+        """What the step would do with this event, without doing it. Raises NotRehearsable unless a step says it."""
+        raise NotRehearsable(f"step {self.name!r} is not harmless and has no rehearsal: it can only be run in earnest")
 
 
 @dataclass(frozen=True)

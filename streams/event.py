@@ -78,7 +78,7 @@ class Usage(Strict):
 
 
 class Attempt(Strict):
-    """One attempt that failed: which one, when it was over (epoch seconds), why, and what it took where that is known."""
+    """One attempt that failed: which, when it was over (epoch seconds), why, and what it took where that is known."""
 
     number: Annotated[int, Field(ge=1, le=1_000_000)]
     ended: Moment

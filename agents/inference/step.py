@@ -149,6 +149,14 @@ class Infer(Step):
         told = Failure(kind="unusable-reply", message=f"{self.asks} answers, the last: {unusable}", step=self.name)
         return Bury(told, usage=_forward({}, spent).usage)
 
+    async def rehearse(self, event: Event) -> Json:
+        """The request that it would send, and to which pool; an answer that was paid for would be used instead."""
+        try:
+            request = {**self.params, **self.request(event)}
+        except NoPrompt as error:
+            return {"would_fail": {"kind": "no-prompt", "message": str(error)}}
+        return {"would_send": {"pool": self.pool, "call": call_id(event), "request": request}}
+
     async def _ask(self, event: Event, state: Cell, request: Json, number: int) -> Reply:
         if self._model is None:
             raise RuntimeError(f"step {self.name}: act before open")
