@@ -21,6 +21,10 @@ class CannotRedrive(Exception):
     """What is asked for cannot be done with that letter; the message says why, and what can."""
 
 
+class InputRefused(CannotRedrive):
+    """The new input does not fit the chain's model; the message says where."""
+
+
 def refusal(row: Json, command: Command, task: Json | None) -> str | None:
     """Why a letter cannot be redriven or edited as its row stands; None if it may be. `task` is the task's own row."""
     if row["state"] != WAITING:
@@ -71,7 +75,7 @@ def edited(event: Event, given: Json, chains: Chains) -> Event:
     try:
         valid = _chain(event, chains).validate_input(given)
     except InvalidInput as error:
-        raise CannotRedrive(f"the chain's input model refuses it: {error}") from None
+        raise InputRefused(f"the input model of chain {event.body.submission.chain} refuses it: {error}") from None
     # Intake validates what it is given by itself, and would not take what another model has made of it.
     submission = event.body.submission.model_copy(update={"input": valid if event.sequence else given})
     return event.with_body(submission=submission, generation=event.body.generation + 1)

@@ -26,10 +26,10 @@ async def no_model(call: Call) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """Runs steps of these chains with `tools`, whose model must be `no_model`."""
+    """Runs steps of these chains with `tools`, whose model must be `no_model`; None for steps that open nothing."""
 
     chains: Chains
-    tools: Tools
+    tools: Tools | None
 
     async def run(self, event: Event) -> list[Json]:
         """What each step from the event's own on would do, up to the first that is not harmless.

@@ -6,13 +6,16 @@ Nothing moves by itself: `advance` takes a task one step on and `end` ends it, e
 from collections.abc import Callable
 from typing import Any
 
+from callstream.agents.letters.rehearsal import Rehearsal
 from callstream.agents.review import Verdict
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.topics import INTAKE, topic_of
 from callstream.streams.wire import encode
+from callstream.web.fake_letters import FakeLetters
 from callstream.web.hub import Hub, Update
+from callstream.web.letters import LetterBox
 from callstream.web.port import (
     ENDED,
     Health,
@@ -54,6 +57,13 @@ class FakePort:
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
+        self.dead = FakeLetters(chains, PARTITIONS, clock, Rehearsal(chains, None))
+
+    @property
+    def letters(self) -> LetterBox:
+        """Those that came to the desk `dead`."""
+        self._check()
+        return self.dead.box
 
     def pools(self) -> Json:
         """What was put into `replicas`."""

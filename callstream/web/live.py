@@ -5,7 +5,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from callstream.agents.inference.admission.report import Reports
 from callstream.agents.review import Verdict, refusal, verdict_event
@@ -22,6 +22,7 @@ from callstream.tables.durable import DurableTable, Readable
 from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
 from callstream.web.hub import Hub, Update
+from callstream.web.letters import LetterBox
 from callstream.web.port import (
     Health,
     LatencyWindow,
@@ -49,13 +50,14 @@ SHOWN_DEPTH = 128
 
 
 class LivePort:
-    """What the web asks of one gateway. `journal` is set by whoever builds both.
+    """What the web asks of one gateway. `journal` and `letters` are set by whoever builds them.
 
     `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
     pool that a step calls (of a chain, its version and the step's number), None if it calls none.
     """
 
     journal: Journal
+    letters: LetterBox
 
     def __init__(
         self, app: ServiceApp, tasks: DurableTable, latency: DurableTable, blobs: BlobStore, tracing: Tracing
@@ -231,6 +233,14 @@ class LivePort:
         )
         now = time.time()
         return [_latency(key, one, now) for key, one in merged(rows).items()]
+
+    def sends(self, topic: str) -> Callable[[Event], Awaitable[None]]:
+        """What sends events to a topic, by its short name, and returns once the log has them. Raises Unavailable."""
+
+        async def send(event: Event) -> None:
+            await self._produce(encode(event, topic_of(topic)))
+
+        return send
 
     async def _produce(self, record: Record) -> None:
         try:

@@ -20,20 +20,14 @@ from typing import Literal, Protocol
 
 from callstream.agents.review import Verdict
 from callstream.streams.event import Event, Json
+from callstream.web.errors import Unavailable as Unavailable
 from callstream.web.hub import Hub
+from callstream.web.letters import LetterBox
 
 ENDED = frozenset({"finished", "rejected", "failed"})
 """The states after which a task changes no more by itself; one that failed may be taken up again."""
 
 Window = Literal["1m", "10m", "1h"]
-
-
-class Unavailable(Exception):
-    """The engine cannot serve this now; the message says why. Worth trying again after `retry_after_seconds`."""
-
-    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class UnknownTable(LookupError):
@@ -125,6 +119,10 @@ class LatencyWindow:
 
 class TaskPort(Protocol):
     """Tasks: in, out, and what happens to them. Every method but `owner` and `peers` may raise Unavailable."""
+
+    @property
+    def letters(self) -> LetterBox:
+        """The dead letters of this gateway's partitions."""
 
     @property
     def updates(self) -> Hub:
