@@ -19,7 +19,7 @@ ONLY = {
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
-        callstream.web.proxy callstream.web.relay callstream.web.reviews
+        callstream.web.peers callstream.web.proxy callstream.web.relay
     """,
     "jaeger_client": "streams.tracing",
     "rocksdict": "",
@@ -27,10 +27,12 @@ ONLY = {
 
 # What these decide depends on their arguments alone: no I/O, no clock, no chance.
 PURE = """
-    streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
+    streams.conditions streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire
+    streams.ledger
     streams.letters streams.submission streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    tables.latency tables.tasks
+    tables.latency tables.letters tables.tasks
+    agents.letters.commands agents.letters.parts agents.letters.redrive
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
