@@ -35,11 +35,15 @@ class Gate(Step):
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Look for the file."""
-        gate = Path(event.input["gate"])
-        if not event.input["gate"] or not gate.exists():
+        if not is_shut(event.input["gate"]):
             return Forward({"open": True})
         failure = Failure(kind="gate-shut", message=f"order {event.task} stands before a shut gate")
-        return Retry(failure) if "again" in gate.name else Bury(failure)
+        return Retry(failure) if event.input["gate"].endswith("again") else Bury(failure)
+
+
+def is_shut(gate: str) -> bool:
+    """Whether the file is there."""
+    return bool(gate) and Path(gate).exists()
 
 
 gated = Chain(

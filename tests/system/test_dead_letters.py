@@ -1,7 +1,9 @@
 """Dead letters at work: listed, grouped, edited, redriven after their cause is gone, through kills, once each."""
 
 import asyncio
+import os
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,19 @@ def gate(tmp_path: Path) -> Path:
     file = tmp_path / "gate"
     file.touch()
     return file
+
+
+@pytest.fixture
+def stubborn(tmp_path: Path) -> Path:
+    """A gate that is shut, which is tried three times."""
+    file = tmp_path / "again"
+    file.touch()
+    return file
+
+
+def open_gate(gate: Path) -> None:
+    """Take the cause away."""
+    gate.unlink()
 
 
 def product(task: str, gate: Path) -> Json:
@@ -66,10 +81,8 @@ def rows(system: System, task: str) -> list[tuple[Any, ...]]:
         return database.execute("select product, event from catalogue where task = ?", (task,)).fetchall()
 
 
-async def test_a_letter_tells_why_and_where_and_each_attempt(system: System, tmp_path: Path) -> None:
-    gate = tmp_path / "again"
-    gate.touch()
-    told = await fail(system.worker, "told-1", gate)
+async def test_a_letter_tells_why_and_where_and_each_attempt(system: System, stubborn: Path) -> None:
+    told = await fail(system.worker, "told-1", stubborn)
     assert (told["step"], told["kind"], told["state"], told["run"]) == ("gate", "gate-shut", "waiting", 0)
     assert told["from"]["topic"] == "callstream.gate"
     assert [(one["attempt"], one["kind"]) for one in told["tried"]] == [
@@ -78,7 +91,7 @@ async def test_a_letter_tells_why_and_where_and_each_attempt(system: System, tmp
         (3, "gate-shut"),
     ]
     assert told["tried"][0]["ended"] <= told["tried"][1]["ended"] <= told["tried"][2]["ended"]
-    assert told["input"] == product("told-1", gate) | {"description": "", "remarks": ""}
+    assert told["input"] == product("told-1", stubborn) | {"description": "", "remarks": ""}
     assert told["can_begin_at"] == ["prompt", "copy", "gate"]
     assert told["tokens_out"] > 0
 
@@ -101,7 +114,7 @@ async def test_letters_are_listed_filtered_and_grouped_by_cause(system: System, 
 
 async def test_a_redriven_task_finishes_without_another_call_and_is_written_once(system: System, gate: Path) -> None:
     await fail(system.worker, "back-1", gate)
-    gate.unlink()
+    open_gate(gate)
     told = await ask(system.worker, "POST", "/back-1/redrive", body={"reason": "the gate is open", "by": "kim"})
     assert told["done"] | {"at": 0} == {
         "at": 0,
@@ -125,7 +138,7 @@ async def test_a_redriven_task_finishes_without_another_call_and_is_written_once
 async def test_from_an_earlier_step_paid_answers_are_used_again_unless_asked_anew(system: System, gate: Path) -> None:
     await fail(system.worker, "early-1", gate)
     await fail(system.worker, "early-2", gate)
-    gate.unlink()
+    open_gate(gate)
     await ask(system.worker, "POST", "/early-1/redrive", body={"from_step": "prompt"})
     await ask(system.worker, "POST", "/early-2/redrive", body={"from_step": "prompt", "ask_again": True})
     for task, calls in (("early-1", 1), ("early-2", 2)):
@@ -189,7 +202,7 @@ async def test_a_bulk_redrive_through_a_kill_does_each_once(system: System, gate
         return await count("waiting") == len(tasks)
 
     await until(all_dead, "200 letters")
-    gate.unlink()
+    open_gate(gate)
     job = (await ask(worker, "POST", "/redrive", 202, {"where": where, "rate": 60, "reason": "open"}))["job"]
 
     async def some() -> bool:
@@ -205,6 +218,7 @@ async def test_a_bulk_redrive_through_a_kill_does_each_once(system: System, gate
     assert await count("waiting") > 0
     await ask(worker, "POST", f"/jobs/{job}/resume", 202)
     await asyncio.sleep(0.7)
+    assert await count("waiting") > 0
     await worker.kill()
     after = await system.start(after=worker)
     await until(lambda: is_state("done"), "the job is done", 120)
@@ -229,20 +243,17 @@ async def test_the_commands_do_the_same(system: System, gate: Path) -> None:
     listed = await command(worker, "list", "--where", "task == 'cli-1'")
     assert "gate-shut" in listed
     assert "can begin at: prompt, copy, gate" in await command(worker, "show", "cli-1")
-    gate.unlink()
+    open_gate(gate)
     assert "redrive by kim (default), run 1" in await command(worker, "redrive", "cli-1", "--by", "kim")
     await worker.reaches("cli-1", "finished")
 
 
 async def command(worker: Worker, *words: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        "callstream",
-        "dead",
-        *words,
-        "--url",
-        worker.base,
+        *(sys.executable, "-m", "callstream", "dead", *words, "--url", worker.base),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "COLUMNS": "160"},
     )
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
