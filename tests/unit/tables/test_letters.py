@@ -60,6 +60,7 @@ def test_a_later_run_waits_again_and_keeps_what_was_decided() -> None:
     decided = audited(fold(None, dead()), {"command": "c-1", "by": "kim"}) | {"state": "redriven", "edited": True}
     row = fold(decided, dead(run=1))
     assert (row["state"], row["edited"], row["redrive"]) == ("waiting", True, None)
+    assert [one["run"] for one in row["tried"]] == [0, 0, 1, 1]
     assert done_by(row, "c-1") == {"command": "c-1", "by": "kim"}
     assert fold(decided, dead(message="another")) is decided
 

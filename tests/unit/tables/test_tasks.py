@@ -149,3 +149,30 @@ def test_a_remark_that_overtakes_its_task_makes_a_whole_row_that_gives_way_to_an
 def test_a_chain_that_this_gateway_does_not_know_is_shown_all_the_same() -> None:
     row, _ = fold(None, an_event(chain="talk", sequence=2), CHAINS, 99.0)
     assert (row["state"], row["next"]) == ("running", None)
+
+
+RUN = [replace(event, run=1) for event in FINISHED[2:]]
+
+
+@given(st.permutations([*FAILED, *RUN] * 2))
+def test_a_later_run_stands_over_an_earlier_one_in_any_order(events: list[Event]) -> None:
+    row, _ = folded(events)
+    assert (row["state"], row["run"], row["failure"]) == ("finished", 1, None)
+    assert [step["step"] for step in row["steps"]] == ["intake", "facts", "facts", "facts"]
+
+
+def test_a_later_run_counts_its_own_hops_and_none_of_those_it_kept() -> None:
+    row, before = folded(FAILED)
+    kept = RUN[0].with_body(trail=RUN[0].body.trail[:2])
+    row, hops = fold(row, kept, CHAINS, 99.0)
+    assert (row["state"], row["callback"], hops) == ("running", None, ())
+    row, hops = fold(row, RUN[-1], CHAINS, 99.0)
+    assert hops == RUN[-1].body.trail[2:]
+    assert len(before) == 3
+
+
+def test_a_remark_about_an_earlier_run_does_not_touch_a_later_one() -> None:
+    row, _ = folded([*FAILED, *RUN])
+    [told] = [event for event in TOLD if event.type == TASK_NOTIFIED]
+    assert fold(row, told, CHAINS, 99.0) == (row, ())
+    assert fold(row, replace(told, run=1), CHAINS, 99.0)[0]["callback"] == {"state": "delivered"}

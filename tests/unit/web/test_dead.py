@@ -274,8 +274,19 @@ def test_a_page_ends_where_the_first_partition_was_looked_through_to() -> None:
 
 def test_a_job_is_done_when_every_part_is() -> None:
     part: Json = {
-        "job": "j", "where": "", "rate": 1.0, "by": "kim", "reason": "", "from_step": None, "ask_again": False,
-        "state": "done", "created": 1.0, "changed": 2.0, "matched": 3, "sent": 3, "looked_at": 4,
+        "job": "j",
+        "where": "",
+        "rate": 1.0,
+        "by": "kim",
+        "reason": "",
+        "from_step": None,
+        "ask_again": False,
+        "state": "done",
+        "created": 1.0,
+        "changed": 2.0,
+        "matched": 3,
+        "sent": 3,
+        "looked_at": 4,
     }
     assert whole_job([part, part], 2)["state"] == "done"
     assert whole_job([part], 2)["state"] == "running"

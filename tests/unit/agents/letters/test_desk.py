@@ -84,7 +84,7 @@ async def test_a_second_redrive_is_refused_and_said_so(bench: Bench) -> None:
     first = bench.command()
     second = bench.command(id="c-2")
     await bench.take(first)
-    assert await bench.take(second) == Keep()
+    assert [await bench.take(second) for _ in range(2)] == [Keep(), Keep()]
     assert "redriven already by kim" in bench.row()["audit"][-1]["refused"]
     assert len(bench.again) == 1
 
@@ -173,8 +173,8 @@ async def test_a_job_sends_each_command_once_at_its_rate() -> None:
     bench = Bench()
     await letters(bench, 30)
     await bench.take(job(rate=10.0, where="task != 'mug-007'"))
-    sent = [(await look(bench, second))["sent"] for second in range(3)]
-    assert sent == [1, 11, 21]
+    sent = [(await look(bench, second))["sent"] for second in (0, 0, 1, 1, 2)]
+    assert sent == [1, 1, 11, 11, 21]
     for second in range(3, 9):
         part = await look(bench, float(second))
     assert (part["state"], part["matched"], part["sent"], part["looked_at"]) == ("done", 29, 29, 30)
