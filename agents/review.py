@@ -88,9 +88,9 @@ def refusal(held: Event, verdict: Verdict) -> str | None:
 
 def held_row(event: Event, row: Json | None) -> Json:
     """Fold a held task into its row. A row of the same or a later hold stays as it is."""
-    if row is not None and row["sequence"] == event.sequence and row["state"] == "early":
+    if row is not None and _hold(row) == (event.run, event.sequence) and row["state"] == "early":
         return _settled({**_row(event), "refused": row.get("refused")}, event, row["verdict"], row["decided"])
-    if row is not None and row["sequence"] >= event.sequence:
+    if row is not None and _hold(row) >= (event.run, event.sequence):
         return row
     return _row(event)
 
@@ -98,16 +98,18 @@ def held_row(event: Event, row: Json | None) -> Json:
 def verdict_row(event: Event, row: Json | None) -> Json:
     """Fold a verdict into the row of its task: the first that can be carried out decides, later ones do not count."""
     verdict = event.body.outputs.get(VERDICT, {})
-    if row is None or (row["sequence"] < event.sequence and row["state"] != "held"):
-        return {"state": "early", "sequence": event.sequence, "verdict": verdict, "decided": event.time}
-    if row["sequence"] != event.sequence or row["state"] != "held":
+    hold = (event.run, event.sequence)
+    if row is None or (_hold(row) < hold and row["state"] != "held"):
+        early = {"state": "early", "run": event.run, "sequence": event.sequence}
+        return {**early, "verdict": verdict, "decided": event.time}
+    if _hold(row) != hold or row["state"] != "held":
         return row
     return _settled(row, held_event(row), verdict, event.time)
 
 
-def outcome_of(row: Json, sequence: int) -> Outcome:
-    """What follows from a row for an event about the hold of that sequence: nothing yet, or what was decided."""
-    if row["state"] not in ("decided", CANCELLED) or row["sequence"] != sequence:
+def outcome_of(row: Json, sequence: int, run: int = 0) -> Outcome:
+    """What follows from a row for an event about that hold: nothing yet, or what was decided."""
+    if row["state"] not in ("decided", CANCELLED) or _hold(row) != (run, sequence):
         return Keep()
     held = held_event(row)
     if row["state"] == CANCELLED:
@@ -158,12 +160,18 @@ class ReviewDesk:
             row = {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
         if row != cell.value:
             await cell.save(row)
-        return outcome_of(row, event.sequence)
+        return outcome_of(row, event.sequence, event.run)
+
+
+def _hold(row: Json) -> tuple[int, int]:
+    """Which hold a row is about: of which run of the task, and behind which step."""
+    return row.get("run", 0), row["sequence"]
 
 
 def _row(event: Event) -> Json:
     return {
         "state": "held",
+        "run": event.run,
         "sequence": event.sequence,
         "tenant": event.tenant,
         "task": event.task,

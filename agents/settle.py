@@ -11,13 +11,18 @@ from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains, UnknownChain
 from callstream.streams.errorclass import ErrorClass
 from callstream.streams.event import (
+    LETTER_COMMAND,
+    MAX_ATTEMPTS_TOLD,
     MAX_HOPS,
     MAX_LINE,
     MAX_NOTES,
     TASK,
+    TASK_DEAD,
     TASK_HELD,
     TASK_NOTIFIED,
     VERDICT,
+    Attempt,
+    Burial,
     End,
     Event,
     Failure,
@@ -38,6 +43,7 @@ from callstream.streams.outcome import (
     Hold,
     Keep,
     Outcome,
+    Redo,
     Resume,
     Retry,
 )
@@ -54,6 +60,7 @@ class Work:
     """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts.
 
     Of its seconds, those that it waited for capacity, and those that went into attempts that failed.
+    `origin` is the record that it came on (topic, partition, offset), `failed` are the attempts that came to nothing.
     """
 
     service: str
@@ -64,6 +71,8 @@ class Work:
     notes: tuple[str, ...] = ()
     waited: float = 0.0
     retried: float = 0.0
+    origin: tuple[str, int, int] = ("", 0, 0)
+    failed: tuple[Attempt, ...] = ()
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
@@ -104,6 +113,8 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
+        case Redo(event=other):
+            return [encode(other, topic_of(_way_of(other, chains)))]
         case Keep():
             return []
         case Retry():
@@ -168,13 +179,47 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     if named.kind == ErrorClass.DEADLINE and (where := told(step_times(trail, event.time))):
         named = named.model_copy(update={"message": line(f"{named.message}; {where}")})
     dead = event.with_body(failure=named, trail=trail, waiting=None)
-    if outcome.ends_task and event.body.end is None and event.type != VERDICT:
-        return [_letter(dead), _ended(event, _next(dead), End.FAILED, chains, named)]
-    return [_letter(dead)]
+    ends_task = outcome.ends_task and event.body.end is None and event.type not in (VERDICT, LETTER_COMMAND)
+    letter = _letter(dead, _burial(event, outcome, work, ends_task))
+    return [letter, _ended(event, _next(dead), End.FAILED, chains, named)] if ends_task else [letter]
 
 
-def _letter(dead: Event) -> Record:
-    return encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))
+def _letter(dead: Event, burial: Burial) -> Record:
+    return encode(replace(dead.with_body(burial=burial), type=TASK_DEAD), topic_of(topics.DEAD))
+
+
+def _burial(event: Event, outcome: Bury, work: Work, ended_task: bool) -> Burial:
+    failed = work.failed
+    if not failed or failed[-1].number < event.attempt + work.attempts - 1:
+        failed = (*failed, attempt_of(event.attempt + work.attempts - 1, work.ended, outcome))
+    half = MAX_ATTEMPTS_TOLD // 2
+    told = failed if len(failed) <= MAX_ATTEMPTS_TOLD else (*failed[:half], *failed[-half:])
+    topic, partition, offset = work.origin
+    return Burial(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        ended_task=ended_task,
+        attempts=told,
+        before=event.body.failure,
+    )
+
+
+def attempt_of(number: int, ended: float, outcome: Retry | Bury) -> Attempt:
+    """A failed attempt as a dead letter tells of it."""
+    failure = outcome.failure
+    return Attempt(number=number, ended=ended, kind=failure.kind, message=failure.message[:300], usage=outcome.usage)
+
+
+def _way_of(event: Event, chains: Chains) -> str:
+    if event.body.end is not None:
+        return topics.FINISHED
+    if event.sequence == 0:
+        return topics.INTAKE
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise ValueError(f"chain {event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
 
 
 def _emptied(event: Event) -> Event:
@@ -225,7 +270,8 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     if isinstance(outcome, Forward):
         return [then]
     failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
-    return [_letter(event.with_body(failure=failure, trail=trail, waiting=None)), then]
+    dead = event.with_body(failure=failure, trail=trail, waiting=None)
+    return [_letter(dead, _burial(event, outcome, work, False)), then]
 
 
 def _result(event: Event, chains: Chains) -> Json:
@@ -234,7 +280,7 @@ def _result(event: Event, chains: Chains) -> Json:
 
 
 def _hop(work: Work, outcome: Forward | Finish | Hold | Bury | Cancelled) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward | Cancelled) else None
+    usage = outcome.usage if isinstance(outcome, Forward | Bury | Cancelled) else None
     remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")

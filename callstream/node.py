@@ -22,11 +22,14 @@ from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRo
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
 from callstream.agents.delivery import make_engine, prepare_database
-from callstream.agents.hosting import AppPorts, host, parked
+from callstream.agents.hosting import AppPorts, claim_of, host, parked
 from callstream.agents.inference.admission.report import TELL_SECONDS
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
+from callstream.agents.letters.desk import LetterDesk
+from callstream.agents.letters.jobs import JobDesk, JobRunner
+from callstream.agents.letters.rehearsal import Rehearsal, no_model
 from callstream.agents.lot import Lot
 from callstream.agents.masking import Mask
 from callstream.agents.notification import Notifier
@@ -61,9 +64,10 @@ from callstream.streams.wire import LogUnavailable, encode
 from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
-from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, seen_before, window_over
+from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
 from callstream.web.app import build_web
+from callstream.web.letters import LetterBox
 from callstream.web.live import LivePort
 from callstream.web.serve import WebServer
 
@@ -122,6 +126,7 @@ class Node:
         self.room.on_change.append(self._model.gates.pump)
         self._mask = Mask(known_secrets(settings))
         REGISTRY.register(RetryCollector(self.actors))
+        self._profile: Callable[[str, str], Json | None] = _no_profile
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
@@ -227,6 +232,7 @@ class Node:
         profiles = Profiles(app, store_options()) if service == PREPARE else None
         if profiles is not None:
             self._tables[topics.PROFILES] = (profiles, service)
+            self._profile = profiles.get
         tools = Tools(
             model=self._model,
             blobs=self.blobs,
@@ -288,6 +294,7 @@ class Node:
         self._host(app, Recorder(journal), rows, *read)
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
+        self._host_letters(app, port, journal)
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
@@ -296,6 +303,30 @@ class Node:
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
         changes = changelog_of(SCHEDULE, topics.SCHEDULES)
         app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
+
+    def _host_letters(self, app: ServiceApp, port: LivePort, journal: Journal) -> None:
+        """The desk for dead letters beside the recorder, on the same app: so that its rows are where the task's are."""
+        options, jobs = self.settings.letters, JobDesk()
+        table = self._table(app, topics.LETTERS, letter_over(options.kept_hours * HOUR))
+        desk = LetterDesk(self.chains, journal.row, jobs, self.clock)
+        recorded = app.progress
+        self._host(app, desk, table, topics.DEAD, topics.REDRIVES)
+        decided = app.progress
+        app.progress = lambda: recorded() + decided()
+        actor = self.actors[desk.service]
+        # What stands there unreadable was buried already, and would be buried again for ever.
+        actor.observed = frozenset([topic_of(topics.DEAD)])
+        actor.unreadable = lambda delivery: desk.unreadable(delivery, table, claim_of(delivery))
+
+        async def send(event: Event, claim: Claim | None = None) -> None:
+            await app.produce(encode(event, topic_of(topics.REDRIVES)), claim)
+
+        app.background.append(JobRunner(table, app.partitions, jobs, send).run)
+        tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
+        rehearsal = Rehearsal(self.chains, tools)
+        port.letters = LetterBox(
+            table, app.partitions, port.sends(topics.REDRIVES), journal.row, rehearsal, rate=options.redrives_per_second
+        )
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(

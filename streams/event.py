@@ -15,9 +15,11 @@ from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 TASK = "callstream.task"
 TASK_UNDO = "callstream.task.undo"
 TASK_HELD = "callstream.task.held"
+TASK_DEAD = "callstream.task.dead"
 TASK_NOTIFIED = "callstream.task.notified"
 TASK_WAITING = "callstream.task.waiting"
 VERDICT = "callstream.review.verdict"
+LETTER_COMMAND = "callstream.letter.command"
 
 Json = dict[str, Any]
 """A JSON object that `strict_json.loads` has accepted: finite numbers, unique keys, bounded depth."""
@@ -25,6 +27,8 @@ Json = dict[str, Any]
 MAX_LINE = 2000
 MAX_HOPS = 64
 MAX_NOTES = 32
+MAX_ATTEMPTS_TOLD = 16
+"""Of a dead letter: the first and the last of them."""
 LAST_SECOND = 253_402_300_799
 """The last second of the year 9999, past which a time can't be written down."""
 
@@ -83,6 +87,31 @@ class Usage(Strict):
     tokens_out: Count = 0
 
 
+class Attempt(Strict):
+    """One attempt that failed: which, when it was over (epoch seconds), why, and what it took where that is known."""
+
+    number: Annotated[int, Field(ge=1, le=1_000_000)]
+    ended: Moment
+    kind: Name
+    message: Annotated[str, StringConstraints(max_length=300)]
+    usage: Usage | None = None
+
+
+class Burial(Strict):
+    """What a dead letter tells beside its event: the record that it came on, and the attempts that failed.
+
+    `ended_task`: the task has failed with it; without that only this event was refused. `before` is the failure that
+    the event had already: of a task that had ended, and of whose end its caller could not be told.
+    """
+
+    topic: Annotated[str, StringConstraints(max_length=249)]
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    ended_task: bool
+    attempts: Annotated[tuple[Attempt, ...], Field(max_length=MAX_ATTEMPTS_TOLD)] = ()
+    before: Failure | None = None
+
+
 class Hop(Strict):
     """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks.
 
@@ -136,6 +165,7 @@ class Body(Strict):
 
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
     `waiting` is set while the timer has the event, and stays when it has come back, until its step is done.
+    `generation` counts what makes earlier answers of models unfit: answers of another generation are not used.
     """
 
     submission: Submission
@@ -148,6 +178,8 @@ class Body(Strict):
     waiting: Waiting | None = None
     result: Json | None = None
     undoing: Undoing | None = None
+    generation: Count = 0
+    burial: Burial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +188,7 @@ class Event:
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
     The first step starts no earlier than `run_at`.
+    `run` counts how often the task was taken up again after it had failed: what a later run says stands.
     """
 
     tenant: Tenant
@@ -171,6 +204,7 @@ class Event:
     traceparent: str | None = None
     type: str = TASK
     run_at: float | None = None
+    run: int = 0
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:
@@ -179,7 +213,7 @@ class Event:
     @property
     def id(self) -> str:
         """Deterministic: the same step of the same task in the same attempt has the same id wherever it lands."""
-        return event_id(self.key, self.sequence, self.attempt)
+        return event_id(self.key, self.sequence, self.attempt, self.run)
 
     @property
     def input(self) -> Json:

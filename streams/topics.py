@@ -18,11 +18,14 @@ POOLS = "pools"
 SCHEDULE, SCHEDULES = "schedule", "schedules"
 CONTROL = "control"
 PAUSED = "paused"
+LETTERS = "letters"
+REDRIVES = "redrives"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
+    ("gateway", LETTERS),
     ("prepare", PROFILES),
     (TIMER, TIMERS),
     (SCHEDULE, SCHEDULES),

@@ -4,6 +4,8 @@ Pure and idempotent: an event carries the whole trail, so a row only ever moves 
 any order, changes nothing that a later one has said.
 """
 
+from itertools import takewhile
+
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_WAITING, End, Event, Hop, Json, Waiting, WaitReason
 from callstream.streams.timespent import StepTime, step_times
@@ -18,12 +20,15 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return _notified(row, event, chains, now), ()
     if row is not None and _progress(event) <= _reached(row):
         return row, ()
-    if row is not None and event.body.end is End.CANCELLED and row["state"] in _ENDED:
+    if (
+        row is not None
+        and event.body.end is End.CANCELLED
+        and row["state"] in _ENDED
+        and row.get("run", 0) == event.run
+    ):
         # It had ended before the order to cancel it reached it.
         return row, ()
-    seen = len(row["steps"]) if row is not None else 0
-    new = event.body.trail[seen:]
-    return _row(row, event, chains, now), new
+    return _row(row, event, chains, now), event.body.trail[_seen(row, event) :]
 
 
 def state_of(event: Event) -> State:
@@ -40,15 +45,28 @@ def _is_scheduled(event: Event) -> bool:
     return event.type == TASK_WAITING and waiting is not None and waiting.reason is WaitReason.SCHEDULED
 
 
-def _progress(event: Event) -> tuple[int, int, int]:
-    """How far an event is: its step, the attempt at it, and whether it is before that, at it, or the end."""
+def _progress(event: Event) -> tuple[int, int, int, int]:
+    """How far an event is: its run, its step, the attempt at it, and whether it is before that, at it, or the end."""
     waits = event.type in (TASK_HELD, TASK_WAITING)
-    return event.sequence, event.attempt, 2 if event.body.end is not None else 0 if waits else 1
+    return event.run, event.sequence, event.attempt, 2 if event.body.end is not None else 0 if waits else 1
 
 
-def _reached(row: Json) -> tuple[int, int, int]:
+def _reached(row: Json) -> tuple[int, int, int, int]:
     waits = row["state"] == "held" or "waiting" in row
-    return row["sequence"], row.get("attempt", 1), 2 if row["state"] in _ENDED else 0 if waits else 1
+    rank = 2 if row["state"] in _ENDED else 0 if waits else 1
+    return row.get("run", 0), row["sequence"], row.get("attempt", 1), rank
+
+
+def _seen(row: Json | None, event: Event) -> int:
+    """How many hops of the event's trail the row has: of an earlier run those that the later one has kept."""
+    if row is None:
+        return 0
+    steps: list[Json] = row["steps"]
+    if row.get("run", 0) == event.run:
+        return len(steps)
+    pairs = zip(steps, event.body.trail, strict=False)
+    same = takewhile(lambda pair: (pair[0]["step"], pair[0]["ended"]) == (pair[1].step, pair[1].ended), pairs)
+    return sum(1 for _ in same)
 
 
 def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
@@ -67,6 +85,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "updated": now,
         "deadline": event.deadline,
         "run_at": event.run_at,
+        "run": event.run,
         "sequence": event.sequence,
         "attempt": event.attempt,
         "traceparent": event.traceparent,
@@ -76,8 +95,8 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
         "held": body.held,
         "outputs": body.outputs if state_of(event) == "held" else None,
-        "callback": (row or {}).get("callback"),
         **({"waiting": _waiting(waiting)} if waiting is not None else {}),
+        "callback": row.get("callback") if row is not None and row.get("run", 0) == event.run else None,
     }
 
 
@@ -132,4 +151,6 @@ def _notified(row: Json | None, event: Event, chains: Chains, now: float) -> Jso
     if row is None:
         early = _row(None, event, chains, now) | {"sequence": -1, "steps": []}
         return early | {"callback": callback}
+    if event.run < row.get("run", 0):
+        return row
     return {**row, "callback": callback, "updated": now}

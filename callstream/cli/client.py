@@ -80,6 +80,10 @@ class Api:
         """GET /v1/pools: what each replica tells of its pools."""
         return await self._json("GET", "/v1/pools")
 
+    async def dead(self, method: str, path: str = "", **request: Any) -> Json:
+        """A request below /v1/dead; `path` begins with a slash or a question mark."""
+        return await self._json(method, f"/v1/dead{path}", **request)
+
     async def chains(self) -> list[Json]:
         """GET /v1/chains: name, version, steps and input schema of each."""
         answer = await self._json("GET", "/v1/chains")

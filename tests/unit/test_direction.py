@@ -19,7 +19,7 @@ ONLY = {
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
-        callstream.web.proxy callstream.web.relay callstream.web.reviews
+        callstream.web.peers callstream.web.proxy callstream.web.relay
     """,
     "jaeger_client": "streams.tracing",
     "rocksdict": "",
@@ -31,7 +31,8 @@ PURE = """
     streams.errorclass streams.letters streams.retry_budget streams.steady streams.submission streams.timespent
     streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    tables.latency tables.tasks tables.timers
+    streams.conditions tables.latency tables.letters tables.tasks tables.timers
+    agents.letters.commands agents.letters.parts agents.letters.redrive
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report

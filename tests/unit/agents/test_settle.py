@@ -8,7 +8,20 @@ from hypothesis import strategies as st
 
 from callstream.agents.settle import LEFT_OUT, Work, line, settle
 from callstream.streams.chain import Chain, Chains, UnknownChain
-from callstream.streams.event import MAX_HOPS, MAX_NOTES, TASK, VERDICT, End, Event, Failure, Hop, Json, Usage
+from callstream.streams.event import (
+    LETTER_COMMAND,
+    MAX_HOPS,
+    MAX_NOTES,
+    TASK,
+    VERDICT,
+    Attempt,
+    End,
+    Event,
+    Failure,
+    Hop,
+    Json,
+    Usage,
+)
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
 from callstream.streams.wire import MAX_BODY_BYTES, Record, decode, encode
 from tests.support.events import CHAINS, EVENTS, FAILURES, OBJECTS, TEXTS, Input, Say, an_event
@@ -111,7 +124,11 @@ def test_bury_of_one_event_alone_does_not_end_the_task() -> None:
     assert [topic for topic, _ in sent(an_event(), Bury(BROKEN, ends_task=False))] == ["dead"]
 
 
-@pytest.mark.parametrize("event", [an_event(end=End.FINISHED), an_event(type=VERDICT)], ids=["ended", "verdict"])
+@pytest.mark.parametrize(
+    "event",
+    [an_event(end=End.FINISHED), an_event(type=VERDICT), an_event(type=LETTER_COMMAND)],
+    ids=["ended", "verdict", "command"],
+)
 def test_bury_of_what_tells_of_a_task_does_not_end_it(event: Event) -> None:
     assert [topic for topic, _ in sent(event, Bury(BROKEN))] == ["dead"]
 
@@ -286,3 +303,23 @@ def test_whatever_is_sent_its_reader_takes_and_whatever_is_not_can_be_buried(eve
         read(record)
     if isinstance(outcome, Bury):
         assert records[0].topic == "callstream.dead"
+
+
+@pytest.mark.parametrize(("known", "told"), [(0, [2]), (1, [1, 2]), (2, [1, 2]), (40, [*range(1, 9), *range(33, 41)])])
+def test_a_dead_letter_tells_of_its_record_and_of_each_attempt_once(known: int, told: list[int]) -> None:
+    failed = tuple(Attempt(number=number, ended=1.0, kind="bug", message="broken") for number in range(1, known + 1))
+    work = replace(WORK, attempts=max(2, known), origin=("callstream.infer", 3, 7), failed=failed)
+    before = Failure(kind="rejected", message="a claim")
+    [letter] = settle(an_event(end=End.REJECTED, failure=before), Bury(BROKEN, usage=Usage(endpoint="e")), work, CHAINS)
+    burial = read(letter)[1].body.burial
+    assert burial is not None
+    assert (burial.topic, burial.partition, burial.offset) == ("callstream.infer", 3, 7)
+    assert (burial.ended_task, burial.before) == (False, before)
+    assert [attempt.number for attempt in burial.attempts] == told
+
+
+def test_what_ends_a_task_says_so_in_its_letter_alone() -> None:
+    [(_, dead), (_, ended)] = sent(an_event(), Bury(BROKEN))
+    assert dead.body.burial is not None
+    assert dead.body.burial.ended_task
+    assert ended.body.burial is None

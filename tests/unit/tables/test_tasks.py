@@ -102,9 +102,13 @@ def test_what_a_row_has_seen_does_not_touch_it() -> None:
 def test_a_row_never_goes_backwards(events: list[Event]) -> None:
     row: Json | None = None
     for event in events:
-        before = (-1, False) if row is None else (row["sequence"], row["state"] in ("finished", "rejected", "failed"))
+        before = (-1, -1, False) if row is None else standing(row)
         row, _ = fold(row, event, CHAINS, 99.0)
-        assert (row["sequence"], row["state"] in ("finished", "rejected", "failed")) >= before
+        assert standing(row) >= before
+
+
+def standing(row: Json) -> tuple[int, int, bool]:
+    return row["run"], row["sequence"], row["state"] in ("finished", "rejected", "failed")
 
 
 @pytest.mark.parametrize(
@@ -193,3 +197,30 @@ def test_a_row_says_why_the_timer_has_its_task_and_until_when() -> None:
 @pytest.mark.parametrize("name", ["started", "back", "done"])
 def test_a_task_that_came_back_waits_no_more(name: str) -> None:
     assert "waiting" not in folded(WAYS[name])[0]
+
+
+RUN = [replace(event, run=1) for event in FINISHED[2:]]
+
+
+@given(st.permutations([*FAILED, *RUN] * 2))
+def test_a_later_run_stands_over_an_earlier_one_in_any_order(events: list[Event]) -> None:
+    row, _ = folded(events)
+    assert (row["state"], row["run"], row["failure"]) == ("finished", 1, None)
+    assert [step["step"] for step in row["steps"]] == ["intake", "facts", "facts", "facts"]
+
+
+def test_a_later_run_counts_its_own_hops_and_none_of_those_it_kept() -> None:
+    row, before = folded(FAILED)
+    kept = RUN[0].with_body(trail=RUN[0].body.trail[:2])
+    row, hops = fold(row, kept, CHAINS, 99.0)
+    assert (row["state"], row["callback"], hops) == ("running", None, ())
+    row, hops = fold(row, RUN[-1], CHAINS, 99.0)
+    assert hops == RUN[-1].body.trail[2:]
+    assert len(before) == 3
+
+
+def test_a_remark_about_an_earlier_run_does_not_touch_a_later_one() -> None:
+    row, _ = folded([*FAILED, *RUN])
+    [told] = [event for event in TOLD if event.type == TASK_NOTIFIED]
+    assert fold(row, told, CHAINS, 99.0) == (row, ())
+    assert fold(row, replace(told, run=1), CHAINS, 99.0)[0]["callback"] == {"state": "delivered"}

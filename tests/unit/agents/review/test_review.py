@@ -197,3 +197,16 @@ def test_a_verdict_survives_the_wire_and_carries_no_more_than_it_needs() -> None
     assert (read.type, read.sequence, read.deadline) == (VERDICT_TYPE, 3, None)
     assert read.body.outputs == {"verdict": said().body.outputs["verdict"]}
     assert read.body.submission.input == {}
+
+
+async def test_a_task_that_was_taken_up_again_is_held_anew_and_an_old_verdict_decides_nothing() -> None:
+    cell = RowCell()
+    await ReviewDesk().act(held(), cell)
+    await ReviewDesk().act(said(), cell)
+    again = replace(held(), run=1)
+    assert await ReviewDesk().act(again, cell) == Keep()
+    assert await ReviewDesk().act(said(), cell) == Keep()
+    assert cell.value is not None
+    assert cell.value["state"] == "held"
+    assert isinstance(await ReviewDesk().act(verdict_event(again, verdict(), 30.0), cell), Resume)
+    assert await ReviewDesk().act(held(), cell) == Keep()
