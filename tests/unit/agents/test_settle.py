@@ -286,3 +286,9 @@ def test_whatever_is_sent_its_reader_takes_and_whatever_is_not_can_be_buried(eve
         read(record)
     if isinstance(outcome, Bury):
         assert records[0].topic == "callstream.dead"
+
+
+def test_only_the_first_step_waits_for_the_start_of_its_task() -> None:
+    [(first, _)] = sent(an_event(sequence=0, run_at=99.0), Forward())
+    [(second, _)] = sent(an_event(sequence=1, run_at=99.0), Forward())
+    assert (first, second) == ("timer", "infer")
