@@ -323,3 +323,9 @@ def test_what_ends_a_task_says_so_in_its_letter_alone() -> None:
     assert dead.body.burial is not None
     assert dead.body.burial.ended_task
     assert ended.body.burial is None
+
+
+def test_only_the_first_step_waits_for_the_start_of_its_task() -> None:
+    [(first, _)] = sent(an_event(sequence=0, run_at=99.0), Forward())
+    [(second, _)] = sent(an_event(sequence=1, run_at=99.0), Forward())
+    assert (first, second) == ("timer", "infer")
