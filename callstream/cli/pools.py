@@ -66,10 +66,17 @@ def tables(told: Json) -> Group:
                     f"{group['calls']:,}",
                     f"{group['tokens']:,}",
                     f"{aside.get((lane, tenant), 0):,}",
-                    escape(pool["reason"] or "-"),
+                    escape(_reason(pool["reason"], told.get("paused", {}).get(pool["pool"]))),
                     "-" if until is None else f"{max(0.0, until):.1f} s",
                 )
     return Group(endpoints, waiting) if waiting.row_count else Group(endpoints)
+
+
+def _reason(reason: str | None, pause: Json | None) -> str:
+    """What the next call waits for; of a pause, by whom and why."""
+    if pause is None:
+        return reason or "-"
+    return f"resume: paused by {pause['by']}" + (f", {pause['reason']}" if pause["reason"] else "")
 
 
 def _endpoint(pool: str, replica: str, one: Json) -> tuple[str, ...]:

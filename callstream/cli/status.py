@@ -47,7 +47,12 @@ async def _show(api: Api, task: str, watch: bool, as_json: bool) -> None:
 
 
 def _waiting(waiting: Json) -> str:
-    """Why a model call waits, in a line."""
+    """Why a task waits, in a line."""
+    if (pause := waiting.get("paused")) is not None:
+        why = f": {pause['reason']}" if pause["reason"] else ""
+        return f"paused since {_moment(pause['since'])} by {pause['by']}{why} · waits for {waiting['waits_for']}"
+    if "put_aside" in waiting:
+        return f"{waiting['pool']}: {waiting['reason']} · waits for {waiting['waits_for']}"
     text = f"{waiting['pool']}: {waiting['reason']}"
     if waiting["reason"] != waiting["waits_for"].partition(" of ")[0]:
         text += f", behind what waits for {waiting['waits_for']}"
@@ -70,6 +75,8 @@ def tree(row: Json) -> Tree:
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
     if waiting := row.get("waiting"):
         root.add(escape(_waiting(waiting)))
+    if cancel := row.get("cancel"):
+        root.add(f"[yellow]cancelled[/] by {escape(cancel['by'])}, about to end")
     if row.get("held"):
         root.add(f"[magenta]held[/]: {escape(_cut(row['held']))}")
     if failure := row.get("failure"):
