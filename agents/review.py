@@ -154,11 +154,20 @@ class ReviewDesk:
         return await self._fold(verdict_row(event, cell.value), event, cell)
 
     async def _fold(self, row: Json, event: Event, cell: Cell) -> Outcome:
-        if row["state"] == "held" and (cancel := self._cancel_of(held_event(row))) is not None:
-            row = {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
+        # A verdict that comes after the command decides nothing any more.
+        row = self._cancelled(cell.value, event) or self._cancelled(row, event) or row
         if row != cell.value:
             await cell.save(row)
         return outcome_of(row, event.sequence)
+
+    def _cancelled(self, row: Json | None, event: Event) -> Json | None:
+        """The row of the event's hold after the command to cancel its task; None if there is none."""
+        if row is None or (row["state"], row["sequence"]) != ("held", event.sequence):
+            return None
+        cancel = self._cancel_of(held_event(row))
+        if cancel is None:
+            return None
+        return {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
 
 
 def _row(event: Event) -> Json:

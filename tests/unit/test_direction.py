@@ -31,6 +31,7 @@ PURE = """
     streams.letters streams.submission streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     tables.latency tables.tasks
+    agents.control.commands agents.control.controls
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
