@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from callstream.agents.control.commands import Cancel, reason_of
+from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
 from callstream.streams.event import TASK, Event, Json, Strict, Submission
@@ -138,7 +138,7 @@ class ReviewDesk:
     `cancel_of` says by which command a held task is cancelled: whatever comes first then ends it.
     """
 
-    def __init__(self, cancel_of: Callable[[Event], Cancel | None] = lambda _held: None) -> None:
+    def __init__(self, cancel_of: Callable[[Subject], Cancel | None] = lambda _held: None) -> None:
         self._cancel_of = cancel_of
 
     async def act(self, event: Event, cell: Cell) -> Outcome:
@@ -164,7 +164,7 @@ class ReviewDesk:
         """The row of the event's hold after the command to cancel its task; None if there is none."""
         if row is None or (row["state"], row["sequence"]) != ("held", event.sequence):
             return None
-        cancel = self._cancel_of(held_event(row))
+        cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
         if cancel is None:
             return None
         return {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
