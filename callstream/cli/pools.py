@@ -42,7 +42,9 @@ async def _show(api: Api, watch: bool, every: float, as_json: bool) -> None:
 
 def tables(told: Json) -> Group:
     """Endpoints above, what waits below."""
-    endpoints = Table(box=box.SIMPLE_HEAD, caption=None if told["replicas"] else "no replica tells of its pools yet")
+    said = [] if told["replicas"] else ["no replica tells of its pools yet"]
+    said += [f"{pool} is paused by {one['by']}" for pool, one in told.get("paused", {}).items()]
+    endpoints = Table(box=box.SIMPLE_HEAD, caption=escape("\n".join(said)) or None)
     for name in ("pool", "endpoint", "replica"):
         endpoints.add_column(name, overflow="fold")
     for name in ("window", "in flight", "limits here: spent / share of all", "closed", "breaker"):
