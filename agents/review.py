@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from callstream.agents.control.commands import Cancel, reason_of
+from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
 from callstream.streams.event import TASK, Event, Json, Strict, Submission
@@ -140,7 +140,7 @@ class ReviewDesk:
     `cancel_of` says by which command a held task is cancelled: whatever comes first then ends it.
     """
 
-    def __init__(self, cancel_of: Callable[[Event], Cancel | None] = lambda _held: None) -> None:
+    def __init__(self, cancel_of: Callable[[Subject], Cancel | None] = lambda _held: None) -> None:
         self._cancel_of = cancel_of
 
     async def act(self, event: Event, cell: Cell) -> Outcome:
@@ -156,8 +156,8 @@ class ReviewDesk:
         return await self._fold(verdict_row(event, cell.value), event, cell)
 
     async def _fold(self, row: Json, event: Event, cell: Cell) -> Outcome:
-        if row["state"] == "held" and (cancel := self._cancel_of(held_event(row))) is not None:
-            row = {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
+        # A verdict that comes after the command decides nothing any more.
+        row = self._cancelled(cell.value, event) or self._cancelled(row, event) or row
         if row != cell.value:
             await cell.save(row)
         return outcome_of(row, event.sequence, event.run)
@@ -166,6 +166,15 @@ class ReviewDesk:
 def _hold(row: Json) -> tuple[int, int]:
     """Which hold a row is about: of which run of the task, and behind which step."""
     return row.get("run", 0), row["sequence"]
+
+    def _cancelled(self, row: Json | None, event: Event) -> Json | None:
+        """The row of the event's hold after the command to cancel its task; None if there is none."""
+        if row is None or (row["state"], row["sequence"]) != ("held", event.sequence):
+            return None
+        cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
+        if cancel is None:
+            return None
+        return {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
 
 
 def _row(event: Event) -> Json:

@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
-from callstream.agents.control.controls import subject_of
 from callstream.agents.control.holding import cancelled_holds
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
@@ -190,8 +189,7 @@ class Node:
 
     def _build_review(self, app: ServiceApp, reviews: DurableTable) -> None:
         controls = self.room.controls
-        desk = ReviewDesk(lambda held: controls.cancelled(subject_of(held)) if controls.any else None)
-        role = ActRole(app.service_name, desk.act, stateful=True)
+        role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
         ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
         stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
         stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions

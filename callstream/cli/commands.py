@@ -7,6 +7,7 @@ import typer
 
 from callstream import __version__
 from callstream.cli.broker import app as broker
+from callstream.cli.control import cancel, control, pause, resume
 from callstream.cli.dead import app as dead
 from callstream.cli.demo import demo
 from callstream.cli.lag import lag
@@ -31,7 +32,7 @@ app = typer.Typer(
 app.add_typer(broker, name="kafka")
 app.add_typer(schedule, name="schedule")
 app.add_typer(dead, name="dead")
-for command in (demo, worker, reload, produce, status, tail, lag, pools, settings):
+for command in (demo, worker, reload, produce, status, tail, lag, pools, cancel, pause, resume, control, settings):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)
 

@@ -49,6 +49,9 @@ async def _show(api: Api, task: str, watch: bool, as_json: bool) -> None:
 
 def _waiting(waiting: Json) -> str:
     """Why a task waits, for a model or for its time, in a line."""
+    if (pause := waiting.get("paused")) is not None:
+        why = f": {pause['reason']}" if pause["reason"] else ""
+        return f"paused since {_moment(pause['since'])} by {pause['by']}{why} · waits for {waiting['waits_for']}"
     if "until" in waiting:
         return _timed(waiting)
     text = f"{waiting['pool']}: {waiting['reason']}"
@@ -84,6 +87,8 @@ def tree(row: Json) -> Tree:
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
     if waiting := row.get("waiting"):
         root.add(escape(_waiting(waiting)))
+    if cancel := row.get("cancel"):
+        root.add(f"[yellow]cancelled[/] by {escape(cancel['by'])}, about to end")
     if row.get("held"):
         root.add(f"[magenta]held[/]: {escape(_cut(row['held']))}")
     if failure := row.get("failure"):

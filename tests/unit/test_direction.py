@@ -33,6 +33,7 @@ PURE = """
     streams.broker.maven streams.broker.properties
     streams.conditions tables.latency tables.letters tables.tasks tables.timers
     agents.letters.commands agents.letters.parts agents.letters.redrive
+    agents.control.commands agents.control.controls
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report

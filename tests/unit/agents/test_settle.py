@@ -22,7 +22,19 @@ from callstream.streams.event import (
     Json,
     Usage,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.outcome import (
+    Again,
+    Announce,
+    Bury,
+    Cancelled,
+    Finish,
+    Forward,
+    Hold,
+    Keep,
+    Outcome,
+    Resume,
+    Retry,
+)
 from callstream.streams.wire import MAX_BODY_BYTES, Record, decode, encode
 from tests.support.events import CHAINS, EVENTS, FAILURES, OBJECTS, TEXTS, Input, Say, an_event
 
@@ -329,3 +341,34 @@ def test_only_the_first_step_waits_for_the_start_of_its_task() -> None:
     [(first, _)] = sent(an_event(sequence=0, run_at=99.0), Forward())
     [(second, _)] = sent(an_event(sequence=1, run_at=99.0), Forward())
     assert (first, second) == ("timer", "infer")
+
+
+def test_a_cancelled_task_has_the_same_end_wherever_it_is_met() -> None:
+    before = [an_event(sequence=sequence) for sequence in (1, 2, 3)] + [an_event(sequence=0, version=0)]
+    ends = [sent(event, Cancelled("by ada", Usage(calls=1)))[0] for event in before]
+    assert {(topic, ended.id, ended.type) for topic, ended in ends} == {
+        ("finished", "4:acme:mug-1/4/1", "callstream.task.cancelled")
+    }
+    for _, ended in ends:
+        assert (ended.body.end, ended.body.result) == (End.CANCELLED, None)
+        assert ended.body.failure == Failure(kind="cancelled", message="by ada", step="facts")
+        assert (ended.body.trail[-1].notes[-1], ended.body.trail[-1].usage) == ("by ada", Usage(calls=1))
+
+
+def test_a_task_of_an_unknown_chain_or_with_a_full_trail_can_be_cancelled_too() -> None:
+    hop = Hop(step="facts", service="prepare", started=0.0, ended=1.0)
+    for event in (an_event(chain="nowhere"), an_event(trail=(hop,) * MAX_HOPS)):
+        [(_, ended)] = sent(event, Cancelled("by ada"))
+        assert (ended.body.end, len(ended.body.trail) <= MAX_HOPS) == (End.CANCELLED, True)
+
+
+@given(EVENTS)
+def test_a_paused_event_goes_aside_as_it_is(event: Event) -> None:
+    assert sent(event, Again(paused=True)) == [("paused", event)]
+
+
+def test_and_comes_back_to_its_own_step() -> None:
+    event = an_event(sequence=2, priority="high", attempt=2, outputs={"facts": {"a": 1}})
+    assert sent(event, Again()) == [("infer.high", event)]
+    with pytest.raises(UnknownChain):
+        sent(an_event(sequence=9), Again())

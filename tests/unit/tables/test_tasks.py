@@ -16,7 +16,7 @@ from callstream.streams.event import (
     Waiting,
     WaitReason,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Outcome, Resume
+from callstream.streams.outcome import Announce, Bury, Cancelled, Finish, Forward, Hold, Outcome, Resume
 from callstream.streams.wire import decode
 from callstream.tables.tasks import fold, state_of
 from tests.support.events import CHAINS, EVENTS, an_event
@@ -44,6 +44,7 @@ CALLED = Usage(model="m", endpoint="e", calls=2, repeated=1, tokens_in=5, tokens
 FINISHED = way(Forward({"a": 1}), Forward({"b": 2}, CALLED, ("note",)), Forward({"c": 3}))
 FAILED = way(Forward({"a": 1}), Bury(Failure(kind="bug", message="broken", traceback="where")))
 REJECTED = way(Forward({"a": 1}), Finish({"word": "best"}, rejected=True, reason="a claim"))
+CANCELLED = way(Forward({"a": 1}), Cancelled("by ada"))
 HELD = way(Forward({"a": 1}), Hold("a person must look", {"word": "best"}))
 REVIEWED = [*HELD, *after(HELD[-1], Resume(replace(HELD[-1], sequence=2, type="callstream.task"), Forward({"ok": 1})))]
 TOLD = [*FINISHED, *after(FINISHED[-1], Announce({"callback": {"state": "delivered"}}), "notify", "notify")]
@@ -224,3 +225,11 @@ def test_a_remark_about_an_earlier_run_does_not_touch_a_later_one() -> None:
     [told] = [event for event in TOLD if event.type == TASK_NOTIFIED]
     assert fold(row, told, CHAINS, 99.0) == (row, ())
     assert fold(row, replace(told, run=1), CHAINS, 99.0)[0]["callback"] == {"state": "delivered"}
+
+
+def test_a_task_that_has_ended_is_not_cancelled_any_more_and_a_cancelled_one_ends_no_other_way() -> None:
+    rejected, cancelled = REJECTED[-1], CANCELLED[-1]
+    assert cancelled.sequence > rejected.sequence
+    for first, second in ((rejected, cancelled), (FINISHED[-1], cancelled), (cancelled, FINISHED[-1])):
+        row, _ = fold(None, first, CHAINS, 1.0)
+        assert fold(row, second, CHAINS, 2.0) == (row, ())
