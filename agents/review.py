@@ -162,14 +162,9 @@ class ReviewDesk:
             await cell.save(row)
         return outcome_of(row, event.sequence, event.run)
 
-
-def _hold(row: Json) -> tuple[int, int]:
-    """Which hold a row is about: of which run of the task, and behind which step."""
-    return row.get("run", 0), row["sequence"]
-
     def _cancelled(self, row: Json | None, event: Event) -> Json | None:
         """The row of the event's hold after the command to cancel its task; None if there is none."""
-        if row is None or (row["state"], row["sequence"]) != ("held", event.sequence):
+        if row is None or row["state"] != "held" or _hold(row) != (event.run, event.sequence):
             return None
         cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
         if cancel is None:
@@ -209,3 +204,8 @@ def _edited(held: Event, verdict: Verdict) -> dict[str, Json]:
     for step, fields in verdict.edits.items():
         outputs[step] = {**outputs[step], **fields}
     return outputs
+
+
+def _hold(row: Json) -> tuple[int, int]:
+    """Which hold a row is about: of which run of the task, and behind which step."""
+    return row.get("run", 0), row["sequence"]
