@@ -32,7 +32,7 @@ PURE = """
     streams.letters streams.submission streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     tables.latency tables.letters tables.tasks
-    agents.letters.commands agents.letters.parts agents.letters.redrive
+    agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
