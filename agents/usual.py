@@ -9,8 +9,8 @@ LEAST_SEEN = 8
 """Of fewer nobody can say what is usual."""
 MOST_SEEN = 64
 SHARE = 0.9
-"""Of what was seen, so much was done within what counts as usual. Where the earliest deadline goes first, many a call is
-sent at the last moment at which it may be done: by the median, half of these would come too late."""
+"""Of what was seen, so much was done within what counts as usual. Where the earliest deadline goes first, many a call
+is sent at the last moment at which it may be done: by the median, half of these would come too late."""
 
 
 class Usual:

@@ -323,7 +323,13 @@ class Node:
         tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
         rehearsal = Rehearsal(self.chains, tools)
         port.letters = LetterBox(
-            table, app.partitions, port.sends(topics.REDRIVES), journal.row, rehearsal, rate=options.redrives_per_second
+            table,
+            app.partitions,
+            port.sends(topics.REDRIVES),
+            journal.row,
+            rehearsal,
+            rate=options.redrives_per_second,
+            prices=self.settings.inference.prices(),
         )
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:

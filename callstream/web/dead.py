@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from callstream.agents.letters.commands import Action, Command
+from callstream.agents.letters.cost import cost_of
 from callstream.agents.letters.redrive import CannotRedrive, InputRefused, edited, redriven, refusal, starts
 from callstream.streams.chain import NotRehearsable
 from callstream.streams.conditions import BadCondition, Condition
@@ -233,6 +234,8 @@ def _shown(request: web.Request, letter: Letter) -> Json:
     body = letter.event.body
     told: Json = {"input": letter.event.input, "outputs": body.outputs, "deadline": letter.event.deadline}
     told["steps"] = [hop.model_dump(mode="json", exclude_defaults=True) for hop in body.trail]
+    prices = request.app[CONTEXT].port.letters.prices
+    told["cost"] = cost_of((hop.usage for hop in body.trail if hop.usage is not None and hop.usage.calls), prices)
     told["traceback"] = body.failure.traceback if body.failure is not None else ""
     try:
         told["can_begin_at"] = [] if body.end is not None else starts(letter.event, request.app[CONTEXT].chains)

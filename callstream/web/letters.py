@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from callstream.agents.letters.commands import Command, Job, to_partition, to_task
+from callstream.agents.letters.cost import Prices
 from callstream.agents.letters.parts import job_key
 from callstream.agents.letters.rehearsal import Rehearsal
 from callstream.agents.letters.store import Shelf
@@ -80,6 +81,7 @@ class LetterBox:
     clock: Callable[[], float] = time.time
     rate: float = 50.0
     """Redrives a second of a job that names none."""
+    prices: Prices = field(default_factory=dict)
 
     async def find(self, wanted: Wanted, after: bytes, limit: int) -> Found:
         """At least the first `limit` letters behind a key, if so many are within reach. Raises BadCondition."""

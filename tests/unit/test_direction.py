@@ -32,7 +32,7 @@ PURE = """
     streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     streams.conditions tables.latency tables.letters tables.tasks tables.timers
-    agents.letters.commands agents.letters.parts agents.letters.redrive
+    agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
     agents.control.commands agents.control.controls
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide

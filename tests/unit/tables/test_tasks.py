@@ -220,6 +220,13 @@ def test_a_later_run_counts_its_own_hops_and_none_of_those_it_kept() -> None:
     assert len(before) == 3
 
 
+def test_a_later_run_that_is_seen_at_its_end_first_counts_all_that_it_did() -> None:
+    kept, own = RUN[-1].body.trail[:2], RUN[-1].body.trail[2:]
+    later = tuple(hop.model_copy(update={"started": hop.started + 100, "ended": hop.ended + 100}) for hop in own)
+    _, hops = fold(folded(FAILED)[0], RUN[-1].with_body(trail=(*kept, *later)), CHAINS, 999.0)
+    assert hops == later
+
+
 def test_a_remark_about_an_earlier_run_does_not_touch_a_later_one() -> None:
     row, _ = folded([*FAILED, *RUN])
     [told] = [event for event in TOLD if event.type == TASK_NOTIFIED]
