@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from random import Random
 
+from callstream.agents.inheritance import cell_of
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.settle import Work, line, settle
@@ -87,7 +88,7 @@ class Trying:
             return Bury(Failure(kind="deadline", message=late))
         try:
             async with patience(policy.timeout_seconds) as allowed:
-                return await self._role.act(event, self._ports.cell(event.key, delivery))
+                return await self._role.act(event, cell_of(self._ports, event, delivery))
         except (LostOwnership, LogUnavailable, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:

@@ -114,6 +114,9 @@ class Event:
     """One task about to take one step (or just ended). Times are epoch seconds, UTC.
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
+
+    A task that replays another has that one as `parent`, and the first `inherited` hops of its trail are the parent's.
+    `reuses` is the task whose paid answers it takes in place of calls. In a `sandbox` no step has an effect outside.
     """
 
     tenant: Tenant
@@ -128,6 +131,10 @@ class Event:
     deadline: float | None = None
     traceparent: str | None = None
     type: str = TASK
+    parent: TaskId | None = None
+    inherited: int = 0
+    reuses: TaskId | None = None
+    sandbox: bool = False
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,8 @@
 
 Attributes are `ce_*` headers, the body is JSON. Extensions: `traceparent` (distributed tracing), `partitionkey`,
 `sequence`, `expirytime`, `dataref` (the body is in the blob store: a claim check), and ours: `tenant`, `chain`,
-`chainversion`, `priority`, `attempt`. The task's id is the `subject`.
+`chainversion`, `priority`, `attempt`, and of a task that replays another `parent`, `inherited`, `reuses`, `sandbox`.
+The task's id is the `subject`.
 """
 
 import re
@@ -82,6 +83,12 @@ def encode(event: Event, topic: str) -> Record:
         attributes["expirytime"] = timestamp(event.deadline)
     if event.traceparent is not None:
         attributes["traceparent"] = event.traceparent
+    if event.parent is not None:
+        attributes |= {"parent": event.parent, "inherited": str(event.inherited)}
+    if event.reuses is not None:
+        attributes["reuses"] = event.reuses
+    if event.sandbox:
+        attributes["sandbox"] = "true"
     headers: Headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
     headers.append(("content-type", BINARY_TYPE.encode()))
     value = event.body.model_dump_json(exclude_defaults=True).encode()
@@ -194,6 +201,10 @@ _PATTERNS = {
     "sequence": re.compile(r"^[0-9]{1,4}\Z"),
     "attempt": re.compile(r"^[1-9][0-9]{0,5}\Z"),
     "type": re.compile(r"^[!-~]{1,200}\Z"),
+    "parent": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
+    "inherited": re.compile(r"^[0-9]{1,2}\Z"),
+    "reuses": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
+    "sandbox": re.compile(r"^(true|false)\Z"),
     "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
 }
 
@@ -229,6 +240,10 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             deadline=moment("expirytime") if "expirytime" in attributes else None,
             traceparent=text("traceparent") if "traceparent" in attributes else None,
             type=text("type"),
+            parent=text("parent") if "parent" in attributes else None,
+            inherited=int(text("inherited", "0")),
+            reuses=text("reuses") if "reuses" in attributes else None,
+            sandbox=text("sandbox", "false") == "true",
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None

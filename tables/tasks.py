@@ -17,7 +17,8 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return _notified(row, event, chains, now), ()
     if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
         return row, ()
-    seen = len(row["steps"]) if row is not None else 0
+    # What a replayed task has from its parent was counted there.
+    seen = max(event.inherited, len(row["steps"]) if row is not None else 0)
     new = event.body.trail[seen:]
     return _row(row, event, chains, now), new
 
@@ -58,6 +59,9 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "held": body.held,
         "outputs": body.outputs if state_of(event) == "held" else None,
         "callback": (row or {}).get("callback"),
+        "parent": event.parent,
+        "inherited": event.inherited,
+        "sandbox": event.sandbox,
     }
 
 

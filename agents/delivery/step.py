@@ -26,6 +26,7 @@ class WriteBack(Step):
     Idempotent: the same task and step leave the same rows however often they arrive, and a task that was accepted
     earlier never overwrites the copy of a later one. `row` gives the catalogue row of an event; `prompt` names the step
     whose output has the template. Output: `{"product"}`. Kinds: `catalogue-row` (buried), `database` (tried again).
+    In a sandbox nothing is written: `{"product", "would_write"}` has the row.
     """
 
     service = "deliver"
@@ -57,6 +58,9 @@ class WriteBack(Step):
             row = CatalogueRow.model_validate(self._row(event))
         except ValidationError as error:
             return Bury(Failure(kind="catalogue-row", message=describe(error), step=self.name))
+        if event.sandbox:
+            told = f"sandbox: the catalogue's row of {row.product!r} was not written"
+            return Forward({"product": row.product, "would_write": row.model_dump()}, notes=(told,))
         write = write_of(event, self.name, row, self._prompt, (started, time.time()))
         try:
             await self._writer.put(write)

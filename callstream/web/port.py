@@ -5,7 +5,9 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
     {tenant, id, chain, version, digest, state, priority, created, updated, deadline,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
-     callback: {url, state, attempts} | null}
+     callback: {url, state, attempts} | null, parent: id | null, inherited, sandbox}
+
+A task that replays another has that one as `parent`; the first `inherited` of its `steps` are the parent's.
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
