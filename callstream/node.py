@@ -49,6 +49,7 @@ from callstream.tables.profiles import Profiles
 from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, window_over
 from callstream.web.app import build_web
 from callstream.web.live import LivePort
+from callstream.web.replays import Recorded
 from callstream.web.serve import WebServer
 
 log = logging.getLogger("callstream.node")
@@ -193,6 +194,7 @@ class Node:
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
         port.journal, port.shown = journal, self._tables
+        port.recorded = Recorded(self.bootstrap, self.blobs, self.chains)
         port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
         app.revoked.append(journal.forget)
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]

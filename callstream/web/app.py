@@ -23,6 +23,7 @@ from callstream.web.port import GatewayPort
 from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
 from callstream.web.recent import Recent
+from callstream.web.replays import post_replay
 from callstream.web.reviews import get_review, get_reviews, post_review
 from callstream.web.socket import get_stream
 from callstream.web.sse import get_events
@@ -96,6 +97,7 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/reviews", get_reviews, Role.REVIEW),
         Route("GET", "/v1/reviews/{id}", get_review, Role.REVIEW),
         Route("POST", "/v1/reviews/{id}", post_review, Role.REVIEW, json),
+        Route("POST", "/v1/tasks/{id}/replay", post_replay, Role.OPERATE, json),
         Route("GET", "/v1/chains", get_chains, Role.SUBMIT),
         Route("GET", "/v1/health", get_health, None),
         Route("GET", "/v1/health/live", get_live, None),

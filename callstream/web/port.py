@@ -21,6 +21,7 @@ from typing import Literal, Protocol
 
 from callstream.agents.review import Verdict
 from callstream.streams.event import Event, Json
+from callstream.streams.replay.lineage import Manner
 from callstream.web.hub import Hub
 
 ENDED = frozenset({"finished", "rejected", "failed"})
@@ -43,6 +44,10 @@ class UnknownTable(LookupError):
 
 class NotHeld(Exception):
     """The task waits for no verdict, or not any more; the message says how it is."""
+
+
+class NotRecorded(LookupError):
+    """The recorded input that was asked for is not there; the message says since when there are some."""
 
 
 class VerdictRefused(ValueError):
@@ -151,6 +156,12 @@ class TaskPort(Protocol):
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a person's verdict to review; returns once the log has it. Raises NotHeld, VerdictRefused."""
+
+    async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
+        """Start a replay of the task of this row: the id of its task, and whether it was there already.
+
+        Returns once the log has it. Raises NotRecorded.
+        """
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why the task's model call waits, as the replica that has it told last; None if none has it waiting."""

@@ -10,9 +10,10 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaError
 
 from callstream.streams.records import read_any_header
+from callstream.streams.topics import PREFIX
 
 RECORDS_AT_ONCE = 200
 SILENCE_SECONDS = 30.0
@@ -89,6 +90,8 @@ class Topics:
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="none", group_id=None
         )
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        self._known: dict[str, list[int]] = {}
         # One span at a time: a second reader would assign the consumer anew under the first.
         self._reading = asyncio.Lock()
 
@@ -97,15 +100,20 @@ class Topics:
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
                 await self._consumer.start()
+                await self._admin.start()
         except (KafkaError, OSError) as error:
-            await self._consumer.stop()
+            await self._stop()
             raise self._unreadable(error) from None
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
         await self._consumer.stop()
+        await self._admin.close()
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""
@@ -160,39 +168,39 @@ class Topics:
     async def reach(self, topics: Iterable[str]) -> list[Reach]:
         """What is still there of each topic, and how long its records are kept."""
         names = list(topics)
+        for name in names:
+            await self._partitions(name)
         kept = await self._retentions(names)
         return [reach_of(name, await self.places(name), kept.get(name)) for name in names]
 
     async def _partitions(self, topic: str) -> list[int]:
         try:
-            found = self._consumer.partitions_for_topic(topic)
-            if not found:
-                # It is asked for by name, and a broker that makes topics as they are asked for would make it.
-                await self._consumer._client.force_metadata_update()
-                found = self._consumer.partitions_for_topic(topic)
+            async with asyncio.timeout(SILENCE_SECONDS):
+                if not self._known:
+                    self._known = await self._described()
         except (KafkaError, OSError) as error:
             raise self._unreadable(error) from None
-        if not found:
+        if topic not in self._known:
             raise TopicsUnreadable(f"the broker at {self._bootstrap} has no topic {topic}: start `callstream worker`")
-        return sorted(found)
+        return self._known[topic]
+
+    async def _described(self) -> dict[str, list[int]]:
+        """The partitions of every topic of ours. Asked for by its name, one that is not there might be made."""
+        names = [name for name in await self._admin.list_topics() if name.startswith(f"{PREFIX}.")]
+        topics = await self._admin.describe_topics(names) if names else []
+        return {topic["topic"]: sorted(one["partition"] for one in topic["partitions"]) for topic in topics}
 
     async def _retentions(self, names: list[str]) -> dict[str, float | None]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
         found: dict[str, float | None] = {}
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
-                await admin.start()
                 resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-                for answer in await admin.describe_configs(resources):
-                    for code, _, _, name, entries in answer.resources:
-                        if code:
-                            raise TopicsUnreadable(f"topic {name}: {for_code(code).__name__}; start `callstream worker`")
-                        kept = int(dict((entry[0], entry[1]) for entry in entries).get("retention.ms", -1))
+                for answer in await self._admin.describe_configs(resources):
+                    for _, _, _, name, entries in answer.resources:
+                        kept = int({entry[0]: entry[1] for entry in entries}.get("retention.ms", -1))
                         found[name] = kept / 1000 if kept >= 0 else None
         except (KafkaError, OSError) as error:
             raise self._unreadable(error) from None
-        finally:
-            await admin.close()
         return found
 
     def _unreadable(self, error: BaseException) -> TopicsUnreadable:

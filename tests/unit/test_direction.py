@@ -14,8 +14,8 @@ ONLY = {
         streams.engine streams.monitor streams.transport tables.durable tables.profiles agents.hosting callstream.app
     """,
     "aiokafka": """
-        streams.broadcast streams.broker streams.declare streams.engine streams.lag streams.records streams.tail
-        streams.transport callstream.cli
+        streams.broadcast streams.broker streams.declare streams.engine streams.lag streams.records streams.replay
+        streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
@@ -29,7 +29,7 @@ ONLY = {
 PURE = """
     streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
     streams.letters streams.submission streams.topics streams.ownership streams.watchdog
-    streams.broker.maven streams.broker.properties
+    streams.replay.lineage streams.replay.selection streams.replay.where streams.broker.maven streams.broker.properties
     tables.latency tables.tasks
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
