@@ -8,10 +8,12 @@ import typer
 from callstream import __version__
 from callstream.cli.broker import app as broker
 from callstream.cli.demo import demo
+from callstream.cli.diff import diff
 from callstream.cli.lag import lag
 from callstream.cli.pools import pools
 from callstream.cli.produce import produce
 from callstream.cli.reload import reload
+from callstream.cli.replay import replay
 from callstream.cli.settings import settings
 from callstream.cli.status import status
 from callstream.cli.tail import tail
@@ -27,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(broker, name="kafka")
-for command in (demo, worker, reload, produce, status, tail, lag, pools, settings):
+for command in (demo, worker, reload, produce, status, tail, lag, pools, replay, diff, settings):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)
 

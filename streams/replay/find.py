@@ -1,13 +1,14 @@
 """The recorded input of one step of one task, where its time is known: a part of one partition is read."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from callstream.streams.blobs import BlobStore, check_out
+from callstream.streams.blobs import BlobMissing, BlobStore, BlobTooLarge, check_out
 from callstream.streams.event import Event
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.replay.recorded import Topics
 from callstream.streams.replay.selection import Selection
-from callstream.streams.wire import decode
+from callstream.streams.wire import BadEvent, decode
 
 
 async def find_input(
@@ -32,6 +33,25 @@ async def find_input(
                 if (found and until is None) or (until is not None and records and _time(records[-1]) >= until):
                     break
     return found
+
+
+async def find_event(topics: Topics, blobs: BlobStore, names: Iterable[str], key: bytes, since: float) -> Event | None:
+    """The first event of a task on one of these topics since a time; None where it, or its body, is no more.
+
+    Raises BlobError, TopicsUnreadable.
+    """
+    for topic in names:
+        partition = partition_of(key, await topics.partitions(topic))
+        for span in await topics.spans(topic, since, partition):
+            async for records in topics.read(span):
+                for record in records:
+                    if record.key != key:
+                        continue
+                    try:
+                        return decode(await check_out(record.value, record.headers, blobs), record.headers)
+                    except (BadEvent, BlobMissing, BlobTooLarge):
+                        continue
+    return None
 
 
 def _is_wanted(record: Any, key: bytes, until: float | None) -> bool:
