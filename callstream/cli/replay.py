@@ -33,7 +33,7 @@ HOUR = 3_600.0
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """The options that choose tasks, as they were given."""
 
     task: str | None
@@ -72,7 +72,7 @@ def replay(
         else:
             Console().print(reach_table(found, settings.retention_hours))
         return
-    wanted = wanted_of(_Asked(task, chain, tenant, since, until, where), chains, step, time.time())
+    wanted = wanted_of(Asked(task, chain, tenant, since, until, where), chains, step, time.time())
     manner = Manner(wanted.selection.step, reuse_answers, dry, name)
     summary = asyncio.run(_run(settings, bootstrap_of(settings, broker), (wanted, manner), rate))
     for line in [strict_json.dumps(summary_json(summary)).decode()] if as_json else lines(summary, manner):
@@ -81,7 +81,7 @@ def replay(
         raise typer.Exit(1)
 
 
-def wanted_of(asked: _Asked, chains: Chains, step: str | None, now: float) -> Wanted:
+def wanted_of(asked: Asked, chains: Chains, step: str | None, now: float) -> Wanted:
     """Which tasks are meant; `now` is epoch seconds. Raises CliError, UnknownChain, UnknownStep."""
     if (asked.task is None) == (asked.chain is None):
         raise CliError("name either one task with --task or all of a chain with --chain and --since")

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 
-from callstream.streams.event import TASK, Event
+from callstream.streams.event import LAST_SECOND, TASK, Event
 from callstream.streams.keys import partition_of, task_key
 
 DIGEST_DIGITS = 12
@@ -65,7 +65,7 @@ def begin(recorded: Event, manner: Manner, child: str, now: float) -> Event:
         type=TASK,
         attempt=1,
         time=now,
-        deadline=None if allowed is None else now + allowed,
+        deadline=None if allowed is None else min(now + allowed, LAST_SECOND),
         traceparent=None,
         parent=recorded.task,
         inherited=len(recorded.body.trail),

@@ -284,3 +284,13 @@ async def test_an_unreachable_server_is_named_without_its_password() -> None:
         await prepare_database(options_of("postgresql://u:hush@127.0.0.1:1/n", 2.0))
     assert "127.0.0.1:1" in str(refused.value)
     assert "hush" not in str(refused.value)
+
+
+async def test_a_sandbox_writes_nothing_and_says_what_it_would_have_written(engine: AsyncEngine) -> None:
+    step = await opened(engine)
+    outcome = await step.act(replace(event(), sandbox=True), NoCell())
+    await step.close()
+    assert isinstance(outcome, Forward)
+    assert outcome.output["would_write"] == {**row_of(event()), "title": "", "language": ""}
+    assert outcome.notes == ("sandbox: the catalogue's row of 'mug' was not written",)
+    assert [await rows(engine, table) for table in (catalogue, inference_log, chain_log)] == [[], [], []]

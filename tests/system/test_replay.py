@@ -1,4 +1,4 @@
-"""Replays on real parts: what is done again, what is paid again, what is told to nobody, and what is not there any more."""
+"""Replays on real parts: what is done again, what is paid again, what is told to nobody, what is gone."""
 
 import asyncio
 import contextlib

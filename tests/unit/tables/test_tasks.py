@@ -145,3 +145,16 @@ def test_a_remark_that_overtakes_its_task_makes_a_whole_row_that_gives_way_to_an
 def test_a_chain_that_this_gateway_does_not_know_is_shown_all_the_same() -> None:
     row, _ = fold(None, an_event(chain="talk", sequence=2), CHAINS, 99.0)
     assert (row["state"], row["next"]) == ("running", None)
+
+
+def test_a_replayed_task_shows_its_parents_steps_and_counts_only_its_own() -> None:
+    # given the event that starts a replay behind one step
+    child = replace(FINISHED[2], task="mug-1~0", parent="mug-1", inherited=2, sandbox=True)
+    row, hops = fold(None, child, CHAINS, 20.0)
+    # then the parent's hops are shown, and are no new ones
+    assert ([step["step"] for step in row["steps"]], hops) == (["intake", "facts"], ())
+    assert (row["parent"], row["inherited"], row["sandbox"]) == ("mug-1", 2, True)
+    # when it takes a step, then that one is
+    [done] = after(child, Forward({"b": 2}), "infer", "copy")
+    row, hops = fold(row, done, CHAINS, 21.0)
+    assert ([hop.step for hop in hops], row["parent"]) == (["copy"], "mug-1")
