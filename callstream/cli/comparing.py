@@ -108,7 +108,8 @@ def _content(step: str, hops: dict[str, Json], side: Side) -> Json | None:
     if step not in hops:
         return None
     output = None if side.outputs is None else side.outputs.get(step)
-    return {"notes": list(hops[step]["notes"]), **({} if output is None else {"output": output})}
+    told = {"notes": list(hops[step]["notes"]), "output": output}
+    return {name: value for name, value in told.items() if value}
 
 
 def _end(row: Json) -> Json:
@@ -119,15 +120,15 @@ def _end(row: Json) -> Json:
 def _lines(value: Any, name: str = "", depth: int = 0) -> Iterator[str]:
     """A value in lines, so that one that changed stands alone."""
     indent = "  " * depth
-    label = f"{name}: " if name else ""
+    label = f"{name} " if name == "-" else f"{name}: " if name else ""
     if isinstance(value, dict | list) and value:
         if name:
-            yield f"{indent}{name}:"
-        members = value.items() if isinstance(value, dict) else ((f"- {at}", one) for at, one in enumerate(value))
+            yield f"{indent}{label.strip()}"
+        members = value.items() if isinstance(value, dict) else (("-", one) for one in value)
         for key, member in members:
             yield from _lines(member, str(key), depth + bool(name))
     elif isinstance(value, str) and len(parts := value.splitlines()) > 1:
-        yield f"{indent}{name}:"
+        yield f"{indent}{label.strip()}"
         yield from (f"{indent}  {part}" for part in parts)
     elif value is not None:
         yield f"{indent}{label}{value}"

@@ -90,7 +90,6 @@ def lines(a: Side, b: Side, sections: list[Section]) -> list[str]:
     gone = [escape(side.row["id"]) for side in (a, b) if side.outputs is None]
     told += [f"[yellow]{task}: its outputs are on the topics no more, so its status is compared[/]" for task in gone]
     for section in sections:
-        told.append("")
         told.append(f"[bold]{escape(section.name)}[/]{_figures(section)}{' [dim]same[/]' if section.is_same else ''}")
         # The first two lines name both sides, as the head does already.
         for line in section.diff("a", "b")[2:]:

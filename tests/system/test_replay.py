@@ -84,7 +84,7 @@ class Shop:
             env={**environment, "COLUMNS": "200"},
         )
         try:
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(150):
                 out, err = (each.decode() for each in await process.communicate())
         finally:
             with contextlib.suppress(ProcessLookupError):
