@@ -53,6 +53,8 @@ def test_nothing_but_answers_is_taken_over() -> None:
     assert receipts.receipt_of(row, call(REUSING, 2)) is None
     assert cell(REUSING, {PARENT.key: receipts.start(None, call(PARENT), OPEN)}) is None
     assert cell(REUSING, {}) is None
+    # An answer whose id does not say whose it is may be to anything.
+    assert cell(REUSING, {PARENT.key: receipts.answer(None, "a-call", PAID)}) is None
 
 
 def test_what_a_task_has_itself_comes_first() -> None:

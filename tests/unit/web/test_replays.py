@@ -100,4 +100,6 @@ def test_an_input_is_looked_for_between_the_step_before_and_the_step_itself() ->
     # One that comes next has no end yet, and a replay's own first step has its parent's before it.
     assert window(row, "check") == (875.0, None)
     assert window({**row, "created": 1_000.0, "inherited": 4}, "check") == (970.0, None)
+    # What the parent did of that step is not its own.
+    assert window({**row, "created": 1_000.0, "inherited": 4}, "copy") == (970.0, None)
     assert window({"created": 10.0, "steps": []}, "facts") == (0.0, None)
