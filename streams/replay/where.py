@@ -13,7 +13,10 @@ MOST_MACROS = 3
 MOST_ROUNDS = 2_000_000
 """Rounds of all loops of a rule together, at most; a second or so."""
 
-_MACRO = re.compile(r"\.\s*(all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,")
+_MACRO = re.compile(r"\.\s*(all|exists|exists_one|existsOne|map|filter)\s*\(\s*(\w+)\s*,")
+_NOT_TAKEN = re.compile(r"\.\s*(?:transform\w*|bind\w*)\s*\(|\bcel\s*\.")
+_UNPRINTED = re.compile(r"[^ -~\u00a0-\U0010ffff]")
+"""Line breaks too: they end comments, and a comment hides a loop."""
 
 
 class BadRule(ValueError):
@@ -29,12 +32,16 @@ class Where:
 
         Where('chain == "copy" && outputs.copy.text.contains("lawyer")')
 
-    Raises BadRule: it does not parse, is too long, has more than `MOST_MACROS` loops, or names what is no variable.
+    Raises BadRule: it does not parse, is too long, has more than `MOST_MACROS` loops or hides some, or names what is no variable.
     """
 
     def __init__(self, text: str) -> None:
         if len(text) > MOST_CHARACTERS:
             raise BadRule(f"the rule has {len(text):,} characters; at most {MOST_CHARACTERS:,} are taken")
+        if _UNPRINTED.search(text):
+            raise BadRule("the rule holds a line break or another character that cannot be printed")
+        if _NOT_TAKEN.search(text):
+            raise BadRule("the rule binds or transforms values, which is not taken; loops are all, exists, map, filter")
         loops = _MACRO.findall(text)
         if len(loops) > MOST_MACROS:
             raise BadRule(f"the rule has {len(loops)} loops (all, exists, map, filter); at most {MOST_MACROS} are run")

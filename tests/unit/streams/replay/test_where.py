@@ -32,6 +32,9 @@ def test_a_rule_says_whether_an_event_is_meant(rule: str, holds: bool) -> None:
         ("", "the rule does not parse: "),
         ("colour == 'red'", "'colour' is no variable of a rule; there are: chain, tenant"),
         ("x" * (MOST_CHARACTERS + 1), "2,001 characters; at most 2,000"),
+        ("[1].//\nall(a, true)", "a line break"),
+        ("cel.bind(x, chain + chain, x == x)", "binds or transforms"),
+        ("[1].transformList(i, v, v) == []", "binds or transforms"),
         ("[1].all(a, true) && [1].all(b, true) && [1].all(c, true) && [1].map(d, d) == []", "4 loops"),
     ],
 )
