@@ -32,7 +32,7 @@ class Where:
 
         Where('chain == "copy" && outputs.copy.text.contains("lawyer")')
 
-    Raises BadRule: it does not parse, is too long, has more than `MOST_MACROS` loops or hides some, or names what is no variable.
+    Raises BadRule: it does not parse, is too long, has over `MOST_MACROS` loops or hidden ones, or names no variable.
     """
 
     def __init__(self, text: str) -> None:
