@@ -9,6 +9,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from callstream.agents.inheritance import cell_of
 from callstream.agents.masking import Mask
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
@@ -219,7 +220,7 @@ class Trying:
         task = asyncio.current_task()
         try:
             async with patience(policy.timeout_seconds) as allowed:
-                return await self._role.act(event, self._ports.cell(event.key, delivery))
+                return await self._role.act(event, cell_of(self._ports, event, delivery))
         except (LostOwnership, LogUnavailable):
             raise
         except BaseException as error:

@@ -68,6 +68,7 @@ from callstream.tables.timers import Timers
 from callstream.web.app import build_web
 from callstream.web.letters import LetterBox
 from callstream.web.live import LivePort
+from callstream.web.replays import Recorded
 from callstream.web.serve import WebServer
 
 log = logging.getLogger("callstream.node")
@@ -285,6 +286,7 @@ class Node:
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
         port.journal, port.shown, port.room = journal, self._tables, self.room
         port.pools_set = lambda: self._model.gates
+        port.recorded = Recorded(self.bootstrap, self.blobs, self.chains)
         port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
         app.revoked.append(journal.forget)
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]

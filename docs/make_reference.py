@@ -7,6 +7,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -79,6 +80,10 @@ IN_HEADER = {
     "callstream-due": "on `callstream.timer`: when it is due, microseconds since 1970",
     "callstream-destination": "on `callstream.timer`: the topic that it is for",
     "callstream-type": "on `callstream.timer`: its `ce_type` there",
+    "ce_parent": "of a replay: the task that it replays",
+    "ce_inherited": "of a replay: how many hops of its trail are that one's",
+    "ce_reuses": "of a replay: whose paid answers it takes",
+    "ce_sandbox": "`true`: no step is to have an effect outside",
     "content-type": "the body is JSON; `application/cloudevents+json` (structured mode) is read too",
 }
 IN_BODY = {
@@ -304,6 +309,7 @@ def _record() -> list[str]:
     body = Body(submission=Submission(chain="product-copy", input={}), digest="0" * 64, end=End.FINISHED)
     trace = f"00-{'0' * 31}1-{'0' * 15}1-01"
     event = Event("acme", "mug-1", "product-copy", 1, 3, body, deadline=60.0, traceparent=trace, type=TASK_HELD)
+    event = replace(event, parent="mug-0", inherited=2, reuses="mug-0", sandbox=True)
     headers = {name: value.decode() for name, value in encode(event, "").headers}
     lines = ["## A record\n", "CloudEvents 1.0, Kafka binding, binary mode. Headers:\n"]
     lines += ["| header | example | what |", "| --- | --- | --- |"]

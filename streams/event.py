@@ -189,6 +189,8 @@ class Event:
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
     The first step starts no earlier than `run_at`.
     `run` counts how often the task was taken up again after it had failed: what a later run says stands.
+    A task that replays another has that one as `parent`, and the first `inherited` hops of its trail are the parent's.
+    `reuses` is the task whose paid answers it takes in place of calls. In a `sandbox` no step has an effect outside.
     """
 
     tenant: Tenant
@@ -205,6 +207,10 @@ class Event:
     type: str = TASK
     run_at: float | None = None
     run: int = 0
+    parent: TaskId | None = None
+    inherited: int = 0
+    reuses: TaskId | None = None
+    sandbox: bool = False
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:

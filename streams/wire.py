@@ -2,7 +2,8 @@
 
 Attributes are `ce_*` headers, the body is JSON. Extensions: `traceparent` (distributed tracing), `partitionkey`,
 `sequence`, `expirytime`, `dataref` (the body is in the blob store: a claim check), and ours: `tenant`, `chain`,
-`chainversion`, `priority`, `attempt`, `runat`, `run` (left out of a first run). The task's id is the `subject`.
+`chainversion`, `priority`, `attempt`, `runat`, `run` (left out of a first run), and
+of a task that replays another `parent`, `inherited`, `reuses`, `sandbox`. The task's id is the `subject`.
 """
 
 import re
@@ -87,6 +88,12 @@ def encode(event: Event, topic: str) -> Record:
         attributes["runat"] = timestamp(event.run_at)
     if event.traceparent is not None:
         attributes["traceparent"] = event.traceparent
+    if event.parent is not None:
+        attributes |= {"parent": event.parent, "inherited": str(event.inherited)}
+    if event.reuses is not None:
+        attributes["reuses"] = event.reuses
+    if event.sandbox:
+        attributes["sandbox"] = "true"
     headers: Headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
     headers.append(("content-type", BINARY_TYPE.encode()))
     value = event.body.model_dump_json(exclude_defaults=True).encode()
@@ -200,6 +207,10 @@ _PATTERNS = {
     "attempt": re.compile(r"^[1-9][0-9]{0,5}\Z"),
     "run": re.compile(r"^[0-9]{1,6}\Z"),
     "type": re.compile(r"^[!-~]{1,200}\Z"),
+    "parent": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
+    "inherited": re.compile(r"^[0-9]{1,2}\Z"),
+    "reuses": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
+    "sandbox": re.compile(r"^(true|false)\Z"),
     "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
 }
 
@@ -237,6 +248,10 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             type=text("type"),
             run_at=moment("runat") if "runat" in attributes else None,
             run=int(text("run", "0")),
+            parent=text("parent") if "parent" in attributes else None,
+            inherited=int(text("inherited", "0")),
+            reuses=text("reuses") if "reuses" in attributes else None,
+            sandbox=text("sandbox", "false") == "true",
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None

@@ -28,7 +28,8 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
     ):
         # It had ended before the order to cancel it reached it.
         return row, ()
-    return _row(row, event, chains, now), event.body.trail[_seen(row, event) :]
+    # What a replayed task has from its parent was counted there.
+    return _row(row, event, chains, now), event.body.trail[max(event.inherited, _seen(row, event)) :]
 
 
 def state_of(event: Event) -> State:
@@ -97,6 +98,9 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "outputs": body.outputs if state_of(event) == "held" else None,
         **({"waiting": _waiting(waiting)} if waiting is not None else {}),
         "callback": row.get("callback") if row is not None and row.get("run", 0) == event.run else None,
+        "parent": event.parent,
+        "inherited": event.inherited,
+        "sandbox": event.sandbox,
     }
 
 

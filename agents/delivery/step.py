@@ -32,6 +32,7 @@ class WriteBack(Step):
     whose output has the template. Output: `{"product"}`. Kinds: `catalogue-row` (buried), `database` (tried again).
 
     With `undoes` the row that is replaced is kept: if the task ends badly after all, the product has it again.
+    In a sandbox nothing is written: `{"product", "would_write"}` has the row.
     """
 
     service = "deliver"
@@ -74,6 +75,9 @@ class WriteBack(Step):
             row = CatalogueRow.model_validate(self._row(event))
         except ValidationError as error:
             return Bury(Failure(kind="catalogue-row", message=describe(error), step=self.name))
+        if event.sandbox:
+            told = f"sandbox: the catalogue's row of {row.product!r} was not written"
+            return Forward({"product": row.product, "would_write": row.model_dump()}, notes=(told,))
         write = replace(write_of(event, self.name, row, self._prompt, (started, time.time())), keeps=self.undoes)
         try:
             await self._writer.put(write)

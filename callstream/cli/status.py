@@ -81,8 +81,10 @@ def tree(row: Json) -> Tree:
         f"[bold]{escape(row['id'])}[/] [{colour}]{escape(row['state'])}[/] · {escape(row['chain'])} v{row['version']}"
     )
     root = Tree(f"{head} · {escape(row['priority'])} · {_moment(row['created'])}")
-    for step in row["steps"]:
-        root.add(_step(step))
+    if parent := row.get("parent"):
+        root.add(f"replay of {escape(parent)}{', in a sandbox' if row.get('sandbox') else ''}")
+    for at, step in enumerate(row["steps"]):
+        root.add(_step(step) + (" · [dim]its parent's[/]" if at < row.get("inherited", 0) else ""))
     if following := row.get("next"):
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
     if waiting := row.get("waiting"):

@@ -26,6 +26,7 @@ from callstream.web.port import GatewayPort
 from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
 from callstream.web.recent import Recent
+from callstream.web.replays import post_replay
 from callstream.web.reviews import get_review, get_reviews, post_review
 from callstream.web.schedules import (
     delete_schedule,
@@ -125,6 +126,7 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("POST", "/v1/dead/{id}/redrive", post_redrive, Role.OPERATE, json),
         Route("POST", "/v1/dead/{id}/discard", post_discard, Role.OPERATE, json),
         Route("POST", "/v1/dead/{id}/dry-run", post_dry_run, Role.OPERATE, json),
+        Route("POST", "/v1/tasks/{id}/replay", post_replay, Role.OPERATE, json),
         Route("GET", "/v1/chains", get_chains, Role.SUBMIT),
         Route("GET", "/v1/health", get_health, None),
         Route("GET", "/v1/health/live", get_live, None),

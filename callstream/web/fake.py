@@ -16,6 +16,7 @@ from callstream.streams import strict_json
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
+from callstream.streams.replay.lineage import Manner, child_of, named
 from callstream.streams.topics import INTAKE, topic_of
 from callstream.streams.wire import encode
 from callstream.web.fake_letters import FakeLetters
@@ -26,6 +27,7 @@ from callstream.web.port import (
     Health,
     LatencyWindow,
     NotHeld,
+    NotRecorded,
     Page,
     PageRequest,
     PartitionInfo,
@@ -55,6 +57,7 @@ class FakePort:
         self.windows: dict[Window, list[LatencyWindow]] = {}
         self.state = Health(live=True, ready=True)
         self.unavailable = ""
+        self.swept: set[str] = set()
         self.owners: dict[bytes, str] = {}
         self.others: tuple[str, ...] = ()
         self.replicas: Json = {}
@@ -149,6 +152,17 @@ class FakePort:
         if row is None or row["state"] != "held":
             raise NotHeld("it is not held")
         self.verdicts.append((tenant, task, verdict))
+
+    async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
+        """Give the new task a row that says what it is. Raises NotRecorded for steps in `swept`."""
+        self._check()
+        child = child_of(row["tenant"], row["id"], named(manner), PARTITIONS)
+        if await self.task(row["tenant"], child) is not None:
+            return child, True
+        if manner.step in self.swept:
+            raise NotRecorded(f"the input of step {manner.step!r} was swept")
+        self._write(task_key(row["tenant"], child), row | {"id": child, "parent": row["id"], "sandbox": manner.sandbox})
+        return child, False
 
     async def put_blob(self, data: bytes) -> str:
         """Keep the bytes under a number."""

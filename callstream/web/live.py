@@ -5,6 +5,7 @@ import json
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from callstream.agents.control.commands import AnyCommand, record_of
@@ -18,6 +19,7 @@ from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_i
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Body, Event, Json, Priority, Submission
 from callstream.streams.keys import partition_of, task_key
+from callstream.streams.replay.lineage import Manner, begin, child_of, named
 from callstream.streams.strict_json import BadJson
 from callstream.streams.topics import topic_of
 from callstream.streams.tracing import Tracing
@@ -41,6 +43,7 @@ from callstream.web.port import (
     VerdictRefused,
 )
 from callstream.web.port import Window as WindowName
+from callstream.web.replays import Recorded
 
 log = logging.getLogger("callstream.web")
 
@@ -51,11 +54,12 @@ HELD = b'"state":"held"'
 """How a held task's row has it: rows are written compactly."""
 
 SHOWN_DEPTH = 128
+MOST_REPLAYED = 10_000
 
 
 class LivePort:
-    """What the web asks of one gateway. `journal`, `letters` and `room` are set by whoever builds them, as is
-    `pools_set`, which names the pools of the settings.
+    """What the web asks of one gateway. `journal`, `letters`, `recorded` and `room` are set by whoever builds them, as
+    is `pools_set`, which names the pools of the settings.
 
     `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
     pool that a step calls (of a chain, its version and the step's number), None if it calls none.
@@ -64,6 +68,7 @@ class LivePort:
     journal: Journal
     room: ControlRoom
     letters: LetterBox
+    recorded: Recorded
 
     def __init__(
         self, app: ServiceApp, tasks: DurableTable, latency: DurableTable, blobs: BlobStore, tracing: Tracing
@@ -79,6 +84,7 @@ class LivePort:
         self.pools_set: Callable[[], Iterable[str]] = tuple
         self._reports = Reports()
         self.schedules = Directory()
+        self._replayed: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def updates(self) -> Hub:
@@ -203,6 +209,21 @@ class LivePort:
             raise VerdictRefused(wrong)
         event = verdict_event(held, verdict, time.time())
         await self._produce(encode(event, topic_of(topics.VERDICTS)))
+
+    async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
+        """Start a replay of a task, unless it is there. Raises Unavailable, NotRecorded, EventTooLarge."""
+        tenant, child = row["tenant"], child_of(row["tenant"], row["id"], named(manner), self._app.partitions)
+        key = task_key(tenant, child)
+        async with self.recorded.turns.turn(key):
+            if key in self._replayed or self._row(tenant, child) is not None:
+                return child, True
+            event, topic = await self.recorded.find(row, manner.step)
+            await self._produce(encode(begin(event, manner, child, time.time()), topic))
+            # The table has its row a moment later.
+            self._replayed[key] = None
+            if len(self._replayed) > MOST_REPLAYED:
+                self._replayed.popitem(last=False)
+            return child, False
 
     async def put_blob(self, data: bytes) -> str:
         """Keep bytes for a later submission and give their reference. Raises Unavailable, BlobTooLarge."""

@@ -5,7 +5,9 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
     {tenant, id, chain, version, digest, run, state, priority, created, updated, deadline, run_at,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
-     callback: {url, state, attempts} | null}
+     callback: {url, state, attempts} | null, parent: id | null, inherited, sandbox}
+
+A task that replays another has that one as `parent`; the first `inherited` of its `steps` are the parent's.
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
@@ -27,6 +29,7 @@ from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
 from callstream.agents.schedules.directory import Directory
 from callstream.streams.event import End, Event, Json
+from callstream.streams.replay.lineage import Manner
 from callstream.web.errors import Unavailable as Unavailable
 from callstream.web.hub import Hub
 from callstream.web.letters import LetterBox
@@ -43,6 +46,10 @@ class UnknownTable(LookupError):
 
 class NotHeld(Exception):
     """The task waits for no verdict, or not any more; the message says how it is."""
+
+
+class NotRecorded(LookupError):
+    """The recorded input that was asked for is not there; the message says since when there are some."""
 
 
 class VerdictRefused(ValueError):
@@ -155,6 +162,12 @@ class TaskPort(Protocol):
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a person's verdict to review; returns once the log has it. Raises NotHeld, VerdictRefused."""
+
+    async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
+        """Start a replay of the task of this row: the id of its task, and whether it was there already.
+
+        Returns once the log has it. Raises NotRecorded.
+        """
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why the task's model call waits, as the replica that has it told last; None if none has it waiting."""

@@ -36,6 +36,9 @@ def accepted(event: Event, chain: Chain) -> Json:
         "failure": None,
         "held": None,
         "callback": None,
+        "parent": event.parent,
+        "inherited": event.inherited,
+        "sandbox": event.sandbox,
     }
 
 

@@ -90,7 +90,11 @@ EVENTS = st.builds(
     traceparent=st.none() | st.just(f"00-{'0a' * 16}-{'f1' * 8}-01"),
     type=st.sampled_from(["callstream.task", "com.example/a|b", "~" * 200]),
     run=st.integers(0, 999_999),
-)
+    parent=st.none() | TASKS,
+    inherited=st.integers(0, 64),
+    reuses=st.none() | TASKS,
+    sandbox=st.booleans(),
+).map(lambda event: event if event.parent is not None else replace(event, inherited=0))
 
 
 class Input(BaseModel):

@@ -15,7 +15,7 @@ ONLY = {
     """,
     "aiokafka": """
         streams.broadcast streams.broker streams.compacted streams.declare streams.engine streams.lag streams.records
-        streams.tail streams.transport callstream.cli
+        streams.replay streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
@@ -34,6 +34,7 @@ PURE = """
     streams.conditions tables.latency tables.letters tables.tasks tables.timers
     agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
     agents.control.commands agents.control.controls
+    streams.replay.lineage streams.replay.selection streams.replay.where
     agents.delivery.rows agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report

@@ -36,7 +36,7 @@ def test_a_task_says_what_it_waits_for() -> None:
     assert "by ada[1]: costs · waits for resume of chain quick" in text
     assert "cancelled by ada, about to end" in text
     aside = {"pool": "copywriter", "reason": "fair share", "waits_for": "its turn", "put_aside": 3}
-    assert "copywriter: fair share · waits for its turn" in shown(tree({**row, "waiting": aside}))
+    assert "copywriter: fair share, behind what waits for its turn" in shown(tree({**row, "waiting": aside}))
 
 
 def test_a_pool_says_who_paused_it() -> None:

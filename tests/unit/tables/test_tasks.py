@@ -240,3 +240,16 @@ def test_a_task_that_has_ended_is_not_cancelled_any_more_and_a_cancelled_one_end
     for first, second in ((rejected, cancelled), (FINISHED[-1], cancelled), (cancelled, FINISHED[-1])):
         row, _ = fold(None, first, CHAINS, 1.0)
         assert fold(row, second, CHAINS, 2.0) == (row, ())
+
+
+def test_a_replayed_task_shows_its_parents_steps_and_counts_only_its_own() -> None:
+    # given the event that starts a replay behind one step
+    child = replace(FINISHED[2], task="mug-1~0", parent="mug-1", inherited=2, sandbox=True)
+    row, hops = fold(None, child, CHAINS, 20.0)
+    # then the parent's hops are shown, and are no new ones
+    assert ([step["step"] for step in row["steps"]], hops) == (["intake", "facts"], ())
+    assert (row["parent"], row["inherited"], row["sandbox"]) == ("mug-1", 2, True)
+    # when it takes a step, then that one is
+    [done] = after(child, Forward({"b": 2}), "infer", "copy")
+    row, hops = fold(row, done, CHAINS, 21.0)
+    assert ([hop.step for hop in hops], row["parent"]) == (["copy"], "mug-1")
