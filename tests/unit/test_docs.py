@@ -21,6 +21,7 @@ from callstream.agents.inference.fakes import ScriptedModel
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import build_model
 from callstream.agents.intake import Intake
+from callstream.agents.retry_collector import RetryCollector
 from callstream.agents.steps import StepRole
 from callstream.agents.tools import Tools
 from callstream.settings import Settings
@@ -52,7 +53,15 @@ VARIABLE = re.compile(r"\bCALLSTREAM_[A-Z][A-Z0-9_]*[A-Z0-9]")
 UNITS = re.compile(r"(?!test_|callstream_)[a-z_]+_(?:hours|seconds|bytes|records|processes|unfinished)")
 CALLED = re.compile(r"(?:\$ )?(?:python -m )?callstream ([a-z].*)")
 ROUTE = re.compile(r"\b(GET|POST) (/[^\s?`,|]*)")
-BEYOND_SETTINGS = {"timeout_seconds", "first_pause_seconds", "longest_pause_seconds", "after_seconds", "delay_seconds"}
+BEYOND_SETTINGS = {
+    "timeout_seconds",
+    "first_pause_seconds",
+    "longest_pause_seconds",
+    "after_seconds",
+    "deadline_seconds",
+    "expected_seconds",
+    "delay_seconds",
+}
 
 
 def load_maker() -> ModuleType:
@@ -297,6 +306,7 @@ def test_metrics_are_there(name: str) -> None:
     one = {"name": "a", "base_url": "http://127.0.0.1:1/v1", "model": "m", "limits": {"requests_per_day": 1}}
     options = InferenceOptions.model_validate({"pools": {"writer": {"endpoints": [one]}}})
     build_model(options, registry=registry)
+    registry.register(RetryCollector({}))
     known = {metric.name for metric in registry.collect()}
     named = {each.removesuffix("_total") for each in re.findall(r"`(callstream_\w+)[`{]", text_of(name))}
     assert named <= known

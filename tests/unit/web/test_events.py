@@ -76,6 +76,8 @@ async def test_extensions_are_taken_over(client: Client, port: FakePort) -> None
         (structured(subject="a/b"), 400, "no task id"),
         (structured(priority="urgent"), 400, "priority"),
         (structured(expirytime="soon"), 400, "expirytime"),
+        (structured(expirytime="2001-01-01T00:00:00Z"), 400, "attribute 'expirytime': must lie in the future"),
+        (structured(expirytime="9999-01-01T00:00:00Z"), 400, "attribute 'expirytime': must lie within a year"),
         (structured(runat="3000-01-01T00:00:00Z"), 400, "runat"),
         (structured(tenant="other"), 403, "tenant"),
     ],
