@@ -13,6 +13,7 @@ from functools import partial
 
 from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside, Job
 from callstream.agents.ports import Delivery, Observer, Ports, Role
+from callstream.agents.rounds import Rounds
 from callstream.agents.trying import Trying
 from callstream.agents.turns import Turns
 from callstream.streams import logs
@@ -69,6 +70,7 @@ class Actor:
         self._freed = asyncio.Event()
         self._turns = Turns()
         self._trying = Trying(role, ports, chains)
+        self.rounds = Rounds(self._trying, role.service, ports, chains)
         self._closed = False
         self._handing_over = False
         self._revocations = 0
@@ -314,7 +316,7 @@ class Actor:
                 await self._perform(moved, event, delivery)
 
     async def _perform(self, moved: list[Record], event: Event, delivery: Delivery) -> None:
-        for record in moved or await self._trying.records(event, delivery):
+        for record in moved or await self.rounds.records(event, delivery):
             await self._ports.send(record, delivery)
 
     def _moved(self, event: Event, delivery: Delivery) -> list[Record]:

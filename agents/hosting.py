@@ -70,6 +70,7 @@ class AppPorts:
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:
     """Have an app run a role over its topics: one actor, one agent a topic. Gives the actor."""
     actor = Actor(role, ports, chains, app.options.concurrency, app.options.max_unfinished)
+    actor.rounds.most_seconds = app.options.missing_version_hours * 3600
     app.handing.append(actor.hand_over)
     app.revoked.append(actor.revoke)
     app.draining.append(actor.drain)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from callstream.agents.ports import Policy
-from callstream.streams.chain import Cell, Chain, Chains, InvalidInput, UnknownChain
+from callstream.streams.chain import Cell, Chain, Chains, InvalidInput, MissingVersion, UnknownChain
 from callstream.streams.event import Event, Failure, Priority, Submission
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
 from callstream.streams.submission import digest
@@ -47,6 +47,8 @@ class Intake:
             chain = self._chains.get(event.body.submission.chain, seen["version"])
             first = replace(event, priority=Priority(seen["priority"]), deadline=seen["deadline"])
             return self._started(first, chain, seen["time"])
+        except MissingVersion:
+            raise
         except (UnknownChain, InvalidInput) as error:
             return _refused(error)
 

@@ -115,7 +115,7 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
 def _emptied(event: Event) -> Event:
     given = event.body.submission
     bare = Submission(chain=given.chain, input={}, callback=given.callback)
-    return event.with_body(submission=bare, outputs={}, trail=(), result=None, held=None)
+    return event.with_body(submission=bare, outputs={}, trail=(), result=None, held=None, additions={})
 
 
 def _object(given: Json, name: str) -> Json:

@@ -11,7 +11,7 @@ from random import Random
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.settle import Work, line, settle
-from callstream.streams.chain import Attempts, Chains, UnknownChain
+from callstream.streams.chain import Attempts, Chains, MissingVersion, UnknownChain
 from callstream.streams.event import MAX_NOTES, Event, Failure
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
@@ -36,7 +36,7 @@ class Trying:
     async def records(self, event: Event, delivery: Delivery) -> list[Record]:
         """Try until there is an outcome other than Retry; then the records that follow from it.
 
-        Raises LostOwnership, LogUnavailable.
+        Raises LostOwnership, LogUnavailable, and MissingVersion for an event that another worker may know.
         """
         started = self._ports.now()
         policy = Policy(step=self._role.service)
@@ -44,6 +44,8 @@ class Trying:
         attempt = event.attempt
         try:
             policy = self._role.policy(event)
+        except MissingVersion:
+            raise
         except UnknownChain as error:
             outcome: Outcome = Bury(_failure(error))
         else:
@@ -75,6 +77,8 @@ class Trying:
         """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
         try:
             return settle(event, outcome, work, self._chains)
+        except MissingVersion:
+            raise
         except Exception as error:
             log.exception("what %s decided can't be performed", work.step, extra={"task": event.task})
             target = outcome.event if isinstance(outcome, Resume) else event
@@ -88,7 +92,7 @@ class Trying:
         try:
             async with patience(policy.timeout_seconds) as allowed:
                 return await self._role.act(event, self._ports.cell(event.key, delivery))
-        except (LostOwnership, LogUnavailable, KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (LostOwnership, LogUnavailable, MissingVersion, KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
             task = asyncio.current_task()

@@ -32,6 +32,15 @@ class UnknownChain(LookupError):
     """No chain of that name or version is known to this worker; the message says which are."""
 
 
+class MissingVersion(UnknownChain):
+    """The chain, or that version of it, is not on this worker: it may be on another, or come with a newer program."""
+
+    def __init__(self, chain: str, version: int, known: str) -> None:
+        super().__init__(f"this worker has no {chain!r} version {version}; it has: {known}")
+        self.chain = chain
+        self.version = version
+
+
 class InvalidInput(ValueError):
     """The input does not fit the chain's model; the message says where and why."""
 
@@ -152,12 +161,12 @@ class Chains:
         return max(versions, key=lambda chain: chain.version)
 
     def get(self, name: str, version: int) -> Chain:
-        """That version of a chain. Raises UnknownChain."""
+        """That version of a chain. Raises MissingVersion."""
         try:
             return self._chains[name, version]
         except KeyError:
             known = ", ".join(f"{chain.name} v{chain.version}" for chain in self) or "none"
-            raise UnknownChain(f"this worker has no {name!r} version {version}; it has: {known}") from None
+            raise MissingVersion(name, version, known) from None
 
     def services(self) -> tuple[str, ...]:
         """Every service that some step runs on, in the order of the chains."""

@@ -4,6 +4,7 @@ An event on a service's topic is the recorded input of one step. Its attributes 
 JSON (CloudEvents 1.0, Kafka binding, binary mode); `callstream.streams.wire` turns it into bytes and back.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 TASK = "callstream.task"
 TASK_HELD = "callstream.task.held"
 TASK_NOTIFIED = "callstream.task.notified"
+TASK_UNVERSIONED = "callstream.task.unversioned"
 VERDICT = "callstream.review.verdict"
 
 Json = dict[str, Any]
@@ -23,6 +25,7 @@ Json = dict[str, Any]
 MAX_LINE = 2000
 MAX_HOPS = 64
 MAX_NOTES = 32
+MAX_EXTENSIONS = 16
 LAST_SECOND = 253_402_300_799
 """The last second of the year 9999, past which a time can't be written down."""
 
@@ -97,6 +100,7 @@ class Body(Strict):
     """The JSON body of an event: the task's input, each step's output by name, and the trail of what was done.
 
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
+    `additions` is for members that older programs do not know: they pass them on as they are.
     """
 
     submission: Submission
@@ -107,6 +111,7 @@ class Body(Strict):
     failure: Failure | None = None
     held: Line | None = None
     result: Json | None = None
+    additions: Annotated[dict[Name, Json], Field(max_length=MAX_EXTENSIONS)] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class Event:
     """One task about to take one step (or just ended). Times are epoch seconds, UTC.
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
+    `extensions` are the attributes beside those that have a field here, by name: whoever reads them passes them on.
     """
 
     tenant: Tenant
@@ -128,6 +134,7 @@ class Event:
     deadline: float | None = None
     traceparent: str | None = None
     type: str = TASK
+    extensions: Mapping[str, str] = field(default_factory=dict)
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +149,15 @@ class Event:
     def input(self) -> Json:
         """What the caller handed in, as validated by the chain's input model."""
         return self.body.submission.input
+
+    def extended(self, **attributes: str | None) -> "Event":
+        """This event with some extension attributes set, or (None) taken away."""
+        merged = {**self.extensions, **attributes}
+        return replace(self, extensions={name: value for name, value in merged.items() if value is not None})
+
+    def as_type(self, kind: str) -> "Event":
+        """This event as one that says something else about its task."""
+        return replace(self, type=kind)
 
     def with_body(self, **changes: Any) -> "Event":
         """This event with some members of its body replaced."""

@@ -5,7 +5,7 @@ any order, changes nothing that a later one has said.
 """
 
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, Event, Hop, Json
+from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_UNVERSIONED, Event, Hop, Json
 
 State = str
 _RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
@@ -15,6 +15,8 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
     if event.type == TASK_NOTIFIED:
         return _notified(row, event, chains, now), ()
+    if event.type == TASK_UNVERSIONED:
+        return _unversioned(row, event, chains, now), ()
     if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
         return row, ()
     seen = len(row["steps"]) if row is not None else 0
@@ -58,6 +60,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "held": body.held,
         "outputs": body.outputs if state_of(event) == "held" else None,
         "callback": (row or {}).get("callback"),
+        "missing": _still_missing(row, event),
     }
 
 
@@ -91,9 +94,27 @@ def _next_step(event: Event, chains: Chains) -> Json | None:
     return {"step": step.name, "service": step.service} if step is not None else None
 
 
+def _unversioned(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
+    """The row with the version that a worker misses to take the task's next step."""
+    told = event.body.outputs.get("missing")
+    if not told or (row is not None and (row["sequence"] > event.sequence or _still_missing(row, event))):
+        return row if row is not None else _early(event, chains, now)
+    return {**(row or _early(event, chains, now)), "missing": {**told, "sequence": event.sequence}, "updated": now}
+
+
+def _still_missing(row: Json | None, event: Event) -> Json | None:
+    """What was said to be missing, unless the task has gone on since."""
+    missing: Json | None = (row or {}).get("missing")
+    return missing if missing is not None and missing["sequence"] >= event.sequence else None
+
+
+def _early(event: Event, chains: Chains, now: float) -> Json:
+    """The row of a task of which a remark is all that has come: any event of it is further."""
+    return _row(None, event, chains, now) | {"sequence": -1, "steps": []}
+
+
 def _notified(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     callback = next(iter(event.body.outputs.values()), {}).get("callback")
     if row is None:
-        early = _row(None, event, chains, now) | {"sequence": -1, "steps": []}
-        return early | {"callback": callback}
+        return _early(event, chains, now) | {"callback": callback}
     return {**row, "callback": callback, "updated": now}
