@@ -73,7 +73,7 @@ class EngineOptions(BaseModel):
         float, Field(ge=0, le=30, description="what runs may take to finish before its partition goes to another")
     ] = 5.0
     missing_version_hours: Annotated[
-        float, Field(gt=0, le=24 * 30, description="a task whose version of its chain is on no worker fails after so long")
+        float, Field(gt=0, le=24 * 30, description="how long a task waits for a worker with its version")
     ] = 24.0
     delivery_timeout_seconds: Annotated[
         float, Field(ge=5, description="a record that the broker has not taken by then stops the worker")

@@ -199,9 +199,10 @@ _PATTERNS = {
     "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
 }
 
-_KNOWN = frozenset(_PATTERNS) | frozenset(
-    "specversion id source time partitionkey priority expirytime datacontenttype dataschema dataref data".split()
-)
+_KNOWN = {"specversion", "id", "source", "time", "partitionkey", "priority", "expirytime", "dataref", "data"} | {
+    *("datacontenttype", "dataschema"),
+    *_PATTERNS,
+}
 _EXTENSION = re.compile(r"^[a-z0-9]{1,40}\Z")
 
 

@@ -85,6 +85,10 @@ class Api:
         answer = await self._json("GET", "/v1/chains")
         return list(answer["chains"])
 
+    async def versions(self) -> Json:
+        """GET /v1/chains with the number of unfinished tasks of each version."""
+        return await self._json("GET", "/v1/chains?tasks=true")
+
     async def messages(self, asks: Iterable[Json]) -> AsyncIterator[Json]:
         """GET /v1/stream (WebSocket): send each ask, then every message as it comes. Ends when the gateway closes."""
         session = self._ready()

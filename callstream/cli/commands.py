@@ -7,6 +7,7 @@ import typer
 
 from callstream import __version__
 from callstream.cli.broker import app as broker
+from callstream.cli.chains import chains
 from callstream.cli.demo import demo
 from callstream.cli.lag import lag
 from callstream.cli.pools import pools
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(broker, name="kafka")
-for command in (demo, worker, reload, produce, status, tail, lag, pools, settings):
+for command in (demo, worker, reload, produce, status, tail, lag, pools, chains, settings):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)
 

@@ -1,6 +1,7 @@
 """`callstream status ID`: one task, its steps as a tree."""
 
 import asyncio
+import time
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -57,6 +58,12 @@ def _waiting(waiting: Json) -> str:
     return text
 
 
+def _missing(missing: Json, now: float) -> str:
+    """Which version a task waits for, in a line."""
+    waited = duration(max(0.0, now - missing["since"]))
+    return f"held: version {missing['version']} of {missing['chain']} is not on {missing['service']} · since {waited}"
+
+
 def tree(row: Json) -> Tree:
     """A row of table `tasks` as a tree."""
     colour = COLOURS.get(row["state"], "cyan")
@@ -70,6 +77,8 @@ def tree(row: Json) -> Tree:
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
     if waiting := row.get("waiting"):
         root.add(escape(_waiting(waiting)))
+    if missing := row.get("missing"):
+        root.add(escape(_missing(missing, time.time())))
     if row.get("held"):
         root.add(f"[magenta]held[/]: {escape(_cut(row['held']))}")
     if failure := row.get("failure"):

@@ -5,7 +5,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from callstream.agents.inference.admission.report import Reports
 from callstream.agents.review import Verdict, refusal, verdict_event
@@ -21,6 +21,7 @@ from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record, en
 from callstream.tables.durable import DurableTable, Readable
 from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
+from callstream.web.census import count_unfinished
 from callstream.web.hub import Hub, Update
 from callstream.web.port import (
     Health,
@@ -163,6 +164,11 @@ class LivePort:
             start = rows[-1][0]
             await asyncio.sleep(0)
         return found
+
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Tasks on this gateway that have not ended, by chain and version. Raises Unavailable."""
+        prefix = b"" if tenant is None else task_key(tenant, "")
+        return await count_unfinished(self._tasks, self._owned, prefix, self.journal.unwritten())
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a verdict to review; returns once the log has it. Raises Unavailable, NotHeld, VerdictRefused."""

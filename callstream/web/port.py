@@ -5,7 +5,9 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
     {tenant, id, chain, version, digest, state, priority, created, updated, deadline,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
-     callback: {url, state, attempts} | null}
+     callback: {url, state, attempts} | null, missing: {chain, version, service, since} | null}
+
+`missing` is there while the task's next step waits on a service whose worker does not have that version of its chain.
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
@@ -14,6 +16,7 @@ enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_as
 `state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -149,6 +152,9 @@ class TaskPort(Protocol):
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a person's verdict to review; returns once the log has it. Raises NotHeld, VerdictRefused."""
+
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Tasks of a tenant (None: of all) here that have not ended, by chain and version; whether those are all."""
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why the task's model call waits, as the replica that has it told last; None if none has it waiting."""

@@ -34,6 +34,7 @@ def accepted(event: Event, chain: Chain) -> Json:
         "failure": None,
         "held": None,
         "callback": None,
+        "missing": None,
     }
 
 

@@ -131,7 +131,8 @@ def test_an_event_that_was_not_held_is_released_as_it_is() -> None:
 
 def test_the_status_says_which_version_is_missing_since_when_until_the_task_goes_on() -> None:
     held = hold(an_event(version=2), MISSING, "prepare", 77.0, 3600.0)
-    assert isinstance(held, Held) and held.remark is not None
+    assert isinstance(held, Held)
+    assert held.remark is not None
     remark = read(held.remark)
     assert remark.type == TASK_UNVERSIONED
     told = {"chain": "shop", "version": 2, "service": "prepare", "since": 77.0, "sequence": 1}

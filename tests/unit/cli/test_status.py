@@ -73,3 +73,10 @@ def test_a_line_tells_how_long_and_why() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.0031, "3 ms"), (1.24, "1.2 s"), (125, "2 min 5 s")])
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_missing_version_is_named_with_how_long_it_is_missing() -> None:
+    missing = {"chain": "product-copy", "version": 3, "service": "infer", "since": 1.0, "sequence": 2}
+    console = Console(width=160, record=True)
+    console.print(tree({**ROW, "state": "running", "missing": missing}))
+    assert "held: version 3 of product-copy is not on infer · since " in console.export_text()
