@@ -6,6 +6,7 @@ What a step gives is taken as its reader will have it, so that nothing is sent t
 
 from dataclasses import dataclass, replace
 
+from callstream.agents import shadow
 from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains
 from callstream.streams.event import (
@@ -24,6 +25,7 @@ from callstream.streams.event import (
     Submission,
 )
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.routes import END, Route, RouteFailed, choose
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
@@ -60,6 +62,8 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             return [_terminal(done, end, chains, failure)]
         case Hold():
             held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=line(outcome.reason))
+            if shadow.is_copy(event):
+                return [_terminal(held, End.FINISHED, chains, None)]
             return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
         case Bury():
             try:
@@ -86,10 +90,37 @@ def line(text: str) -> str:
 def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list[Record]:
     chain = chains.get(event.chain, event.version)
     done = _done(event, work, outcome.output, _hop(work, outcome))
-    following = chain.step(done.sequence)
-    if following is None:
+    if shadow.is_copy(event):
         return [_terminal(done, End.FINISHED, chains, None)]
-    return [encode(done, topic_of(lane_of(following.service, done.priority)))]
+    try:
+        done, route = _routed(event, done, chain)
+    except RouteFailed as error:
+        return _letters(event, Bury(Failure(kind="route", message=line(str(error)))), work, chains)
+    following = chain.step(done.sequence)
+    if following is None or (route is not None and route.to == END):
+        return [_terminal(done, End.FINISHED, chains, None)]
+    if len(done.body.trail) >= MAX_HOPS:
+        late = f"after {MAX_HOPS} hops the task was still to go to {following.name!r}: its routes lead in a circle"
+        return _letters(event, Bury(Failure(kind="hop-limit", message=late)), work, chains)
+    records = [encode(done, topic_of(lane_of(following.service, done.priority)))]
+    if route is not None and route.shadow is not None and (copy := shadow.copy_for(done, route.shadow, chain)):
+        aside = chain.step(copy.sequence)
+        records += [encode(copy, topic_of(lane_of(aside.service, copy.priority)))] if aside is not None else []
+    return records
+
+
+def _routed(event: Event, done: Event, chain: Chain) -> tuple[Event, Route | None]:
+    """An event that has done its step, on the way that the step's routes choose. Raises RouteFailed."""
+    step = chain.step(event.sequence)
+    name = step.name if step is not None else topics.INTAKE
+    if name not in chain.routes or (step is None and event.sequence > 0):
+        return done, None
+    route = choose(chain.routes[name], done, name)
+    if route.to not in (None, END):
+        done = replace(done, sequence=chain.sequence_of(str(route.to), event.sequence))
+    hop = done.body.trail[-1]
+    noted = hop.model_copy(update={"notes": (*hop.notes, line(route.note))[-MAX_NOTES:]})
+    return done.with_body(trail=(*done.body.trail[:-1], noted)), route
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
@@ -136,6 +167,8 @@ def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -
 
 
 def _result(event: Event, chains: Chains) -> Json:
+    if shadow.is_copy(event):
+        return shadow.result_of(event)
     chain: Chain = chains.get(event.chain, event.version)
     return _object(chain.result(event), "result") if chain.result is not None else dict(event.body.outputs)
 

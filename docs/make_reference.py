@@ -51,7 +51,8 @@ IN_HEADER = {
     "ce_specversion": "CloudEvents version",
     "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
-    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified`",
+    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified` "
+    "or `.unversioned`",
     "ce_subject": "the task's id",
     "ce_time": "when the task was accepted",
     "ce_partitionkey": "the record's key: tenant and id, length-prefixed",
@@ -74,6 +75,7 @@ IN_BODY = {
     "failure": "kind, message, step, traceback",
     "held": "why it is held",
     "result": "what the caller gets, once it is finished",
+    "additions": "members that a newer program wrote and this one does not know; passed on as they are",
 }
 
 ABOUT_SETTINGS = """\
@@ -89,8 +91,9 @@ ABOUT_COMMANDS = """\
 The same by `python -m callstream`. An error is one line on standard error and exit code 1; `--debug` before the command
 shows where it came from."""
 ABOUT_BODY = """\
-A body over 256 KiB is in the blob store: the value is empty and `ce_dataref` names it. Other headers are ignored. The
-body is a JSON object; what is empty is left out:
+A body over 256 KiB is in the blob store: the value is empty and `ce_dataref` names it. Up to 16 other `ce_` headers,
+of a newer program or of your own, are passed on as they are; headers without `ce_` are ignored. The body is a JSON
+object; what is empty is left out:
 """
 ABOUT_HANDING_IN = """\
 ## To hand in a task by Kafka

@@ -5,7 +5,7 @@ A step is a class with `act`. Its `service` says which process runs it; callstre
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -14,6 +14,7 @@ from callstream.streams import strict_json
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
+from callstream.streams.routes import END, Routes
 from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES, REVIEW, VERDICTS
 
 MAX_STEPS = MAX_HOPS // 2 - 1
@@ -105,6 +106,8 @@ class Chain:
     version: int = 1
     result: Callable[[Event], Json] | None = None
     """What the caller gets in the end; by default the outputs of all steps."""
+    routes: Mapping[str, Routes] = field(default_factory=dict)
+    """Where a task goes after a step, by its name (`intake`: where it starts); without one, to the next step."""
 
     def __post_init__(self) -> None:
         TypeAdapter(Name).validate_python(self.name)
@@ -122,6 +125,13 @@ class Chain:
             TypeAdapter(Name).validate_python(step.service)
             if step.service in RESERVED:
                 raise ValueError(f"chain {self.name}: {step.service!r} is no service that steps can run on")
+        for name, routes in self.routes.items():
+            for target in (name, *routes.targets):
+                if target not in (names if target is not name else (INTAKE, *names)) and target != END:
+                    known = ", ".join(names)
+                    raise ValueError(
+                        f"chain {self.name}: routes of {name!r}: no step is called {target!r}; known: {known}"
+                    )
 
     def validate_input(self, given: Mapping[str, Any]) -> Json:
         """The input as the model has it, in JSON types. Raises InvalidInput, naming each place and what is wrong."""
@@ -135,8 +145,22 @@ class Chain:
         return valid
 
     def step(self, sequence: int) -> Step | None:
-        """The step with that number (the first is 1), or None past the last one."""
-        return self.steps[sequence - 1] if 1 <= sequence <= len(self.steps) else None
+        """The step with that number (the first is 1), or None past the last one.
+
+        With routes a task may go back: its number then goes on in another round, in which each step has a number too.
+        """
+        index = (sequence - 1) % self._stride if self.routes else sequence - 1
+        return self.steps[index] if sequence >= 1 and index < len(self.steps) else None
+
+    def sequence_of(self, name: str, after: int) -> int:
+        """The first number of that step beyond `after`: numbers only grow, whichever way a task goes."""
+        index = next(index for index, step in enumerate(self.steps) if step.name == name)
+        return after + 1 + (index - after) % self._stride
+
+    @property
+    def _stride(self) -> int:
+        """Numbers of a round: one for each step, and one for the end."""
+        return len(self.steps) + 1
 
 
 class Chains:

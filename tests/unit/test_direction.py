@@ -28,10 +28,10 @@ ONLY = {
 # What these decide depends on their arguments alone: no I/O, no clock, no chance.
 PURE = """
     streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
-    streams.letters streams.submission streams.topics streams.ownership streams.watchdog
+    streams.letters streams.routes streams.submission streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     tables.latency tables.tasks
-    agents.delivery.rows agents.inference.answer agents.inference.call
+    agents.delivery.rows agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
     agents.inference.admission.tokens agents.inference.admission.window agents.inference.fallback
