@@ -6,7 +6,7 @@ What a step gives is taken as its reader will have it, so that nothing is sent t
 
 from dataclasses import dataclass, replace
 
-from callstream.agents import shadow
+from callstream.agents import rollback, shadow
 from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains
 from callstream.streams.event import (
@@ -23,6 +23,7 @@ from callstream.streams.event import (
     Hop,
     Json,
     Submission,
+    Undoing,
 )
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
 from callstream.streams.routes import END, Route, RouteFailed, choose
@@ -51,6 +52,11 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
     chain's `result` raises. A Bury of an event that was read from a topic can always be performed.
     """
     match outcome:
+        case _ if (undoing := event.body.undoing) is not None:
+            try:
+                return _undone(event, undoing, outcome, work, chains)
+            except ValueError:
+                return _undone(_emptied(event), undoing, outcome, replace(work, notes=(LEFT_OUT,)), chains)
         case Forward():
             return _forward(event, outcome, work, chains)
         case Finish():
@@ -59,7 +65,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             failure = (
                 Failure(kind="rejected", message=line(outcome.reason), step=work.step) if outcome.rejected else None
             )
-            return [_terminal(done, end, chains, failure)]
+            return [_ended(event, done, end, chains, failure)]
         case Hold():
             held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=line(outcome.reason))
             if shadow.is_copy(event):
@@ -135,12 +141,14 @@ def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
 def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Record]:
     failure = outcome.failure
     named = failure if failure.step else failure.model_copy(update={"step": work.step})
-    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
-    dead = event.with_body(failure=named, trail=trail)
-    letters = [encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))]
+    dead = event.with_body(failure=named, trail=(*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome)))
     if outcome.ends_task and event.body.end is None and event.type != VERDICT:
-        letters.append(_terminal(_next(dead), End.FAILED, chains, named))
-    return letters
+        return [_letter(dead), _ended(event, _next(dead), End.FAILED, chains, named)]
+    return [_letter(dead)]
+
+
+def _letter(dead: Event) -> Record:
+    return encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))
 
 
 def _emptied(event: Event) -> Event:
@@ -162,8 +170,36 @@ def _next(event: Event) -> Event:
 
 def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
     result = _result(event, chains) if end is End.FINISHED else None
-    ended = event.with_body(end=end, failure=failure, result=result, held=None)
+    ended = event.with_body(end=end, failure=failure, result=result, held=None, undoing=None)
     return encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED))
+
+
+def _ended(event: Event, done: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
+    """The record that ends a task, or, if it ends badly, the first one of its way back.
+
+    The step that failed is undone too: it may have had its effect before.
+    """
+    if end is not End.FINISHED:
+        back = rollback.undo(done.with_body(failure=failure), event.sequence, end, chains)
+        if back is not None:
+            return back
+    return _terminal(done, end, chains, failure)
+
+
+def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
+    """What follows when a step was undone, or can't be: a dead letter says so then, and the rest is undone anyway."""
+    if not isinstance(outcome, Forward | Bury):
+        raise TypeError(f"{work.step!r} gave {type(outcome).__name__}: what undoes a step ends in Forward or Bury")
+    step = rollback.name_of(undoing, event, chains)
+    hop = _hop(replace(work, step=step), outcome).model_copy(update={"undo": True})
+    trail = (*event.body.trail, hop)[:MAX_HOPS]
+    done = _next(event.with_body(trail=trail))
+    back = rollback.undo(done, undoing.step - 1, undoing.end, chains)
+    then = back or _terminal(done, undoing.end, chains, event.body.failure)
+    if isinstance(outcome, Forward):
+        return [then]
+    failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
+    return [_letter(event.with_body(failure=failure, trail=trail)), then]
 
 
 def _result(event: Event, chains: Chains) -> Json:

@@ -26,8 +26,10 @@ class StepRole:
         return self._stateful
 
     def policy(self, event: Event) -> Policy:
-        """The step's own attempts and time-out."""
+        """The step's own attempts and time-out; what is undone is undone past the deadline too."""
         step = self._step(event)
+        if event.body.undoing is not None:
+            return Policy(f"undo {step.name}", step.attempts, step.timeout_seconds)
         return Policy(step.name, step.attempts, step.timeout_seconds, keeps_deadline=True)
 
     def queue_of(self, chain: str, version: int, sequence: int) -> str | None:
@@ -39,7 +41,8 @@ class StepRole:
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Let the step decide."""
-        return await self._step(event).act(event, state)
+        step = self._step(event)
+        return await (step.act(event, state) if event.body.undoing is None else step.undo(event, state))
 
     async def open(self, tools: Tools) -> None:
         """Hand every step of this service the worker's tools."""
@@ -52,7 +55,8 @@ class StepRole:
             await step.close()
 
     def _step(self, event: Event) -> Step:
-        return self._step_at(event.chain, event.version, event.sequence)
+        undoing = event.body.undoing
+        return self._step_at(event.chain, event.version, event.sequence if undoing is None else undoing.step)
 
     def _step_at(self, chain: str, version: int, sequence: int) -> Step:
         step = self._chains.get(chain, version).step(sequence)

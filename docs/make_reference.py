@@ -75,6 +75,7 @@ IN_BODY = {
     "failure": "kind, message, step, traceback",
     "held": "why it is held",
     "result": "what the caller gets, once it is finished",
+    "undoing": "on its way back: the number of the step that is undone next, and how the task ends after it",
     "additions": "members that a newer program wrote and this one does not know; passed on as they are",
 }
 

@@ -79,6 +79,8 @@ class Step:
     remembers: ClassVar[bool] = False
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
+    undoes: bool = False
+    """Whether `undo` takes back what `act` has done, when the task ends badly after all."""
 
     @property
     def queue(self) -> str:
@@ -93,6 +95,13 @@ class Step:
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide about one event. It may save its state; it can neither send nor acknowledge."""
+        raise NotImplementedError
+
+    async def undo(self, event: Event, state: Cell) -> Outcome:
+        """Take back what the step did for a task that ends badly: `Forward` once that is done, else `Retry` or `Bury`.
+
+        It may come more than once, and for a step that failed before it did anything. `event.body.failure` says why.
+        """
         raise NotImplementedError
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 
 TASK = "callstream.task"
+TASK_UNDO = "callstream.task.undo"
 TASK_HELD = "callstream.task.held"
 TASK_NOTIFIED = "callstream.task.notified"
 TASK_UNVERSIONED = "callstream.task.unversioned"
@@ -77,7 +78,7 @@ class Usage(Strict):
 
 
 class Hop(Strict):
-    """One step done: when (epoch seconds), in which attempt, and with what remarks."""
+    """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks."""
 
     step: Name
     service: Name
@@ -86,6 +87,14 @@ class Hop(Strict):
     attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     usage: Usage | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
+    undo: bool = False
+
+
+class Undoing(Strict):
+    """A task on its way back: the number of the step that is to be undone next, and how the task ends after it."""
+
+    step: Count
+    end: End
 
 
 class Submission(Strict):
@@ -111,6 +120,7 @@ class Body(Strict):
     failure: Failure | None = None
     held: Line | None = None
     result: Json | None = None
+    undoing: Undoing | None = None
     additions: Annotated[dict[Name, Json], Field(max_length=MAX_EXTENSIONS)] = {}
 
 

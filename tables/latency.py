@@ -89,7 +89,12 @@ def decode_key(raw: bytes) -> WindowKey:
 
 
 def windows_of(hop: Hop, now: float) -> Iterator[WindowKey]:
-    """The windows that a hop belongs to by the time it ended, without those that have expired or lie ahead."""
+    """The windows that a hop belongs to by the time it ended, without those that have expired or lie ahead.
+
+    What undid a step belongs to none: it would be taken for the step.
+    """
+    if hop.undo:
+        return
     model = hop.usage.model if hop.usage is not None else ""
     for size in SIZES:
         key = WindowKey(size, int(hop.ended // size) * size, hop.step, model)

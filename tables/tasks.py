@@ -79,6 +79,7 @@ def _step(hop: Hop) -> Json:
         "tokens_in": usage.tokens_in if usage else None,
         "tokens_out": usage.tokens_out if usage else None,
         "notes": list(hop.notes),
+        **({"undo": True} if hop.undo else {}),
     }
 
 
@@ -87,11 +88,14 @@ def _next_step(event: Event, chains: Chains) -> Json | None:
         return None
     if event.sequence == 0:
         return {"step": "intake", "service": "intake"}
+    undoing = event.body.undoing
     try:
-        step = chains.get(event.chain, event.version).step(event.sequence)
+        step = chains.get(event.chain, event.version).step(event.sequence if undoing is None else undoing.step)
     except UnknownChain:
         return None
-    return {"step": step.name, "service": step.service} if step is not None else None
+    if step is None:
+        return None
+    return {"step": step.name, "service": step.service} | ({"undo": True} if undoing is not None else {})
 
 
 def _unversioned(row: Json | None, event: Event, chains: Chains, now: float) -> Json:

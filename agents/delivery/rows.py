@@ -31,11 +31,15 @@ class CatalogueRow(Strict):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What one event writes, in one transaction: a row of the catalogue and rows of both logs, by column."""
+    """What one event writes, in one transaction: a row of the catalogue and rows of both logs, by column.
+
+    `keeps`: the row that it replaces is kept, so that this one can be taken back.
+    """
 
     catalogue: dict[str, Any]
     inference: tuple[dict[str, Any], ...]
     chain: tuple[dict[str, Any], ...]
+    keeps: bool = False
 
 
 def write_of(event: Event, step: str, row: CatalogueRow, prompt: str, times: tuple[float, float]) -> Write:

@@ -1,6 +1,6 @@
 """The tables that results are written to. Times are epoch seconds, UTC; their versions are in `migrations`."""
 
-from sqlalchemy import JSON, BigInteger, Column, Double, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, MetaData, String, Table, Text
 
 metadata = MetaData()
 
@@ -21,6 +21,17 @@ catalogue = Table(
     Column("written", Double, nullable=False),
 )
 """One row a product: the copy of the task that was accepted last, and which event wrote it."""
+
+catalogue_history = Table(
+    "catalogue_history",
+    metadata,
+    *(
+        Column(column.name, column.type, primary_key=column.primary_key or column.name == "task", nullable=False)
+        for column in catalogue.columns
+    ),
+    Index("catalogue_history_task", "tenant", "task"),
+)
+"""Rows of the catalogue, past ones too, by the task that wrote them: of steps that can be undone."""
 
 inference_log = Table(
     "inference_log",

@@ -1,8 +1,10 @@
 """The step that writes a task's result into the catalogue, and how it came about into the logs beside it."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +19,8 @@ from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 
 log = logging.getLogger("callstream.deliver")
 
+UNDO_SECONDS = 30.0
+
 RowOf = Callable[[Event], CatalogueRow | Mapping[str, Any]]
 
 
@@ -26,21 +30,26 @@ class WriteBack(Step):
     Idempotent: the same task and step leave the same rows however often they arrive, and a task that was accepted
     earlier never overwrites the copy of a later one. `row` gives the catalogue row of an event; `prompt` names the step
     whose output has the template. Output: `{"product"}`. Kinds: `catalogue-row` (buried), `database` (tried again).
+
+    With `undoes` the row that is replaced is kept: if the task ends badly after all, the product has it again.
     """
 
     service = "deliver"
     # A database that is away for some minutes is waited for: the task has been paid for already.
     attempts = Attempts(most=100, first_pause_seconds=0.5, longest_pause_seconds=10.0)
 
-    def __init__(self, name: str = "catalogue", *, row: RowOf, prompt: str = "prompt") -> None:
+    def __init__(self, name: str = "catalogue", *, row: RowOf, prompt: str = "prompt", undoes: bool = False) -> None:
         self.name = name
+        self.undoes = undoes
         self._row = row
         self._prompt = prompt
         self._writer: BatchWriter[Write] | None = None
+        self._store: CatalogueStore | None = None
 
     async def open(self, tools: Tools) -> None:
         """Take the worker's database, whose schema is up to date."""
-        self._writer = BatchWriter(CatalogueStore(tools.database).write, is_about_values)
+        self._store = CatalogueStore(tools.database)
+        self._writer = BatchWriter(self._store.write, is_about_values)
 
     async def close(self) -> None:
         """Write what waits."""
@@ -57,12 +66,23 @@ class WriteBack(Step):
             row = CatalogueRow.model_validate(self._row(event))
         except ValidationError as error:
             return Bury(Failure(kind="catalogue-row", message=describe(error), step=self.name))
-        write = write_of(event, self.name, row, self._prompt, (started, time.time()))
+        write = replace(write_of(event, self.name, row, self._prompt, (started, time.time())), keeps=self.undoes)
         try:
             await self._writer.put(write)
         except Exception as error:
             return self._failed(error)
         return Forward({"product": row.product})
+
+    async def undo(self, event: Event, state: Cell) -> Outcome:
+        """Give the product the row back that it had, unless another task has written it since."""
+        if self._store is None:
+            raise RuntimeError(f"step {self.name!r} was not opened")
+        try:
+            async with asyncio.timeout(UNDO_SECONDS):
+                products = await self._store.take_back(event.tenant, event.task, self.name)
+        except Exception as error:
+            return self._failed(error)
+        return Forward(notes=tuple(f"{product!r} is as it was before" for product in products) or ("nothing to undo",))
 
     def _failed(self, error: Exception) -> Outcome:
         # The driver's own words only: SQLAlchemy's would repeat the statement with all its values.

@@ -8,6 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callstream.agents.delivery.history import History
 from callstream.agents.delivery.rows import Write
 from callstream.agents.delivery.schema import catalogue, chain_log, inference_log
 
@@ -20,6 +21,7 @@ class CatalogueStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._history = History(engine)
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._catalogue = self._upsert(catalogue, newer_only=True)
         self._inference = self._upsert(inference_log)
@@ -31,12 +33,20 @@ class CatalogueStore:
         ordered = sorted(writes, key=lambda write: (write.catalogue["tenant"], write.catalogue["product"]))
         inference = [row for write in ordered for row in write.inference]
         chain = [row for write in ordered for row in write.chain]
+        kept = [write.catalogue for write in ordered if write.keeps]
         async with self._engine.begin() as connection:
+            if kept:
+                await self._history.keep(connection, kept)
             await connection.execute(self._catalogue, [write.catalogue for write in ordered])
             for statement, rows in ((self._inference, inference), (self._chain, chain)):
                 if rows:
                     rows.sort(key=lambda row: (row["tenant"], row["task"], row["position"]))
                     await connection.execute(statement, rows)
+
+    async def take_back(self, tenant: str, task: str, step: str) -> list[str]:
+        """Undo what a step of a task wrote into the catalogue; gives the products. Both logs keep what was done."""
+        async with self._engine.begin() as connection:
+            return await self._history.take_back(connection, tenant, task, step)
 
     def _upsert(self, table: Table, newer_only: bool = False) -> Any:
         statement = self._insert(table)

@@ -100,4 +100,37 @@ class Obey(Step):
         return Forward({"done": event.input["do"], "attempt": event.attempt})
 
 
+class Delisted(Obey):
+    """A step after the catalogue was written, whose undo fails for good if the task says so."""
+
+    undoes = True
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Do nothing."""
+        return Forward()
+
+    async def undo(self, event: Event, state: Cell) -> Outcome:
+        """Take nothing back, or fail."""
+        if event.input["title"] == "stuck":
+            raise RuntimeError("what was done stays done")
+        return Forward()
+
+
+def listed(event: Event) -> CatalogueRow:
+    """A row without a model's text."""
+    return CatalogueRow(product=event.input["product_id"], title=event.input["title"], text=event.task)
+
+
+class Listing(Product):
+    """A product that is written to the catalogue, and what happens after that."""
+
+    do: Annotated[str, Field(max_length=100)] = "forward"
+
+
+listing = Chain(
+    "listing",
+    version=1,
+    input=Listing,
+    steps=(WriteBack("first", row=listed, undoes=True), Delisted("second"), Obey("third")),
+)
 obedient = Chain("obedient", version=1, input=Orders, steps=(Obey("first"), Obey("second")))

@@ -34,7 +34,7 @@ from tests.support.kafka import partitions_of
 
 ROOT = Path(__file__).parents[2]
 CHAINS = Path(__file__).with_name("chains.py")
-QUICK, OBEDIENT = f"{CHAINS}:quick", f"{CHAINS}:obedient"
+QUICK, OBEDIENT, LISTING = f"{CHAINS}:quick", f"{CHAINS}:obedient", f"{CHAINS}:listing"
 TENANT = "default"
 """Whose tasks they are where no API keys are set."""
 

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from callstream.streams.event import Json
 from tests.support.kafka import committed
 from tests.support.running import (
+    LISTING,
     OBEDIENT,
     QUICK,
     ROOT,
@@ -41,7 +42,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
     """Everything but the service `translate` in one process, and that one by itself in another."""
     settings: Settings = {("engine", "commit_interval_seconds"): 0.2, ("notify", "secret"): SECRET}
     settings = {**settings, ("engine", "missing_version_hours"): 0.001}
-    chains = (QUICK, OBEDIENT, TRANSLATION)
+    chains = (QUICK, OBEDIENT, LISTING, TRANSLATION)
     async with running_system(tmp_path_factory.mktemp("chain"), chains, settings) as running:
         await running.start(OTHERS)
         yield running
@@ -124,6 +125,48 @@ async def test_a_step_whose_output_is_no_json_is_buried(system: System) -> None:
     told = await system.worker.submit("obedient", {"do": "nonsense"})
     letter = await failed(system, told["id"], "bug")
     assert "not JSON compliant" in letter["failure"]["message"]
+
+
+async def test_a_task_that_fails_leaves_the_catalogue_as_it_was(system: System) -> None:
+    # given a product of a task that ended well
+    def stored() -> list[tuple[object, ...]]:
+        return rows(system, "select * from catalogue where product = 'lamp'")
+
+    given = {"product_id": "lamp", "title": "A lamp"}
+    told = await system.worker.submit("listing", given)
+    await system.worker.reaches(told["id"], "finished")
+    before = stored()
+    assert len(before) == 1
+    # when another one writes it and then fails for good
+    failing = await system.worker.submit("listing", {**given, "title": "No lamp", "do": "raise"})
+    row = await system.worker.reaches(failing["id"], "failed")
+    # then each step is undone, the last one first, the row is as it was, and the failure is that of the step
+    assert stored() == before
+    assert row["failure"]["step"] == "third"
+    assert [(step["step"], step.get("undo", False)) for step in row["steps"]] == [
+        ("intake", False),
+        ("first", False),
+        ("second", False),
+        ("third", False),
+        ("second", True),
+        ("first", True),
+    ]
+    assert row["steps"][-1]["notes"] == ["'lamp' is as it was before"]
+
+
+async def test_an_undo_that_always_fails_is_a_dead_letter_and_stops_no_other(system: System) -> None:
+    told = await system.worker.submit("listing", {"product_id": "vase", "title": "stuck", "do": "raise"})
+    letters = await system.tail("dead")
+    row = await system.worker.reaches(told["id"], "failed")
+    assert rows(system, "select * from catalogue where product = 'vase'") == []
+    # three attempts, and what went wrong
+    assert [(step["step"], step["attempts"]) for step in row["steps"] if step.get("undo")] == [
+        ("second", 3),
+        ("first", 1),
+    ]
+    failed, stuck = [body(one)["failure"] for one in await letters.of_task(told["id"], "callstream.task.dead", 2)]
+    assert failed["step"] == "third"
+    assert (stuck["step"], stuck["message"]) == ("undo second", "RuntimeError: what was done stays done")
 
 
 async def test_a_step_may_end_its_task_early(system: System) -> None:

@@ -25,8 +25,9 @@ from callstream.agents.delivery import (
     make_engine,
     prepare_database,
 )
+from callstream.agents.delivery.history import MOST_KEPT
 from callstream.agents.delivery.rows import CatalogueRow, Write, write_of
-from callstream.agents.delivery.schema import catalogue, chain_log, inference_log, metadata
+from callstream.agents.delivery.schema import catalogue, catalogue_history, chain_log, inference_log, metadata
 from callstream.agents.delivery.store import is_about_values
 from callstream.streams.event import Body, Event, Hop, Submission, Usage
 from callstream.streams.outcome import Bury, Forward, Retry
@@ -284,3 +285,85 @@ async def test_an_unreachable_server_is_named_without_its_password() -> None:
         await prepare_database(options_of("postgresql://u:hush@127.0.0.1:1/n", 2.0))
     assert "127.0.0.1:1" in str(refused.value)
     assert "hush" not in str(refused.value)
+
+
+async def undoing(engine: AsyncEngine) -> WriteBack:
+    step = WriteBack(row=row_of, undoes=True)
+    await step.open(Tools(engine))  # type: ignore[arg-type]
+    return step
+
+
+async def texts(engine: AsyncEngine) -> dict[str, str]:
+    return {row["product"]: row["text"] for row in await rows(engine, catalogue)}
+
+
+async def test_a_product_has_the_row_back_that_it_had_before(engine: AsyncEngine) -> None:
+    # given a product that a task wrote which keeps nothing, and one that nobody wrote
+    plain, step = await opened(engine), await undoing(engine)
+    await plain.act(event("a", "first", 1.0), NoCell())
+    before = await rows(engine, catalogue)
+    await step.act(event("b", "second", 2.0), NoCell())
+    await step.act(event("c", "new", 2.0, "jug"), NoCell())
+    assert await texts(engine) == {"mug": "second", "jug": "new"}
+    # when both are undone, twice
+    for _ in range(2):
+        for task in ("b", "c"):
+            assert isinstance(await step.undo(event(task), NoCell()), Forward)
+    # then all is as it was, to the column
+    assert await rows(engine, catalogue) == before
+    # and one that never wrote has nothing to undo
+    assert await step.undo(event("z"), NoCell()) == Forward(notes=("nothing to undo",))
+    assert await rows(engine, catalogue) == before
+
+
+@pytest.mark.parametrize("order", ["bc", "cb"])
+async def test_tasks_are_undone_in_any_order(engine: AsyncEngine, order: str) -> None:
+    step = await undoing(engine)
+    for number, task in enumerate("abc"):
+        await step.act(event(task, f"of {task}", float(number)), NoCell())
+    left = {"bc": ["of c", "of a"], "cb": ["of b", "of a"]}[order]
+    for task, copy in zip(order, left, strict=True):
+        await step.undo(event(task), NoCell())
+        assert await texts(engine) == {"mug": copy}
+    # a task that was written again after that stands again, as after a redrive
+    await step.act(event("b", "of b again", 1.0), NoCell())
+    assert await texts(engine) == {"mug": "of b again"}
+
+
+async def test_a_row_that_another_task_has_written_since_stands(engine: AsyncEngine) -> None:
+    plain, step = await opened(engine), await undoing(engine)
+    await step.act(event("a", "undone", 1.0), NoCell())
+    await plain.act(event("b", "newer", 2.0), NoCell())
+    await step.undo(event("a"), NoCell())
+    assert await texts(engine) == {"mug": "newer"}
+
+
+async def test_few_rows_of_a_product_are_kept(engine: AsyncEngine) -> None:
+    step = await undoing(engine)
+    for number in range(MOST_KEPT + 5):
+        await step.act(event(f"t-{number:02}", str(number), float(number)), NoCell())
+        await step.act(event(f"j-{number:02}", str(number), 1.0, f"jug-{number}"), NoCell())
+    kept = await rows(engine, catalogue_history)
+    assert [row["task"] for row in kept if row["product"] == "mug"] == [f"t-{n:02}" for n in range(5, MOST_KEPT + 5)]
+    assert len(kept) == MOST_KEPT * 2 + 5
+
+
+async def test_writes_and_undos_of_two_workers_at_once_leave_the_newest_that_was_not_undone(
+    engine: AsyncEngine, url: str
+) -> None:
+    other = engine_of(url)
+    steps = [await undoing(engine), await undoing(other)]
+
+    async def task(number: int) -> None:
+        step, own = steps[number % 2], event(f"t-{number:03}", str(number), float(number), f"p-{number % 5}")
+        for _ in range(100):
+            if isinstance(await step.act(own, NoCell()), Forward):
+                break
+        for _ in range(100):
+            if number % 3 == 0 or isinstance(await step.undo(own, NoCell()), Forward):
+                break
+
+    await asyncio.gather(*(task(number) for number in range(60)))
+    await other.dispose()
+    expected = {f"p-{p}": str(max(n for n in range(60) if n % 5 == p and n % 3 == 0)) for p in range(5)}
+    assert await texts(engine) == expected

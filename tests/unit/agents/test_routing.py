@@ -147,3 +147,28 @@ def test_a_shadow_that_fails_is_its_own_affair() -> None:
 @pytest.mark.parametrize(("length", "copies"), [(119, 1), (120, 0)])
 def test_a_task_with_too_long_an_id_has_no_shadow(length: int, copies: int) -> None:
     assert len(sent(an_event(task="x" * length), Forward(), SHADOWED)) == 1 + copies
+
+
+class Doing(Say):
+    """A step that can be undone."""
+
+    undoes = True
+
+
+def test_what_was_skipped_is_not_undone_and_what_was_done_twice_is_undone_once() -> None:
+    # Given a task that skipped one step, took another one twice, and then failed
+    steps = tuple(Doing(name, f"s-{name}") for name in ("facts", "copy", "cheap", "check"))
+    routes = {"facts": rules(Rule("true", "cheap")), "check": rules(Rule("outputs.check.said < 4", "cheap"))}
+    chains = Chains([Chain("shop", Input, steps, routes=routes)])
+    event = an_event(sequence=0)
+    while len(event.body.trail) < 5:
+        [(_, event)] = sent(event, Forward({"said": len(event.body.trail)}), chains)
+    records = sent(event, Bury(Failure(kind="refused", message="no")), chains)
+    # when it goes its way back
+    passed = []
+    while (event := records[-1][1]).body.end is None:
+        passed.append(records[-1][0])
+        records = sent(event, Forward(), chains)
+    # then each step that it took is undone once, the last one first
+    assert passed == ["s-check", "s-cheap", "s-facts"]
+    assert event.body.end is End.FAILED
