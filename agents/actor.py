@@ -33,6 +33,8 @@ TAKEN_IN_A_ROW = 4
 """After so many the others of the process get a turn: what is queued is handed over without a pause."""
 SHELTERED_AT = 1_024
 """Unacknowledged events at which those that are worked on are put into the lot too: the log is read on behind them."""
+SENT_ONE_BY_ONE, SENT_AT_ONCE = 4, 64
+"""Records of one event that are sent in their order, and of more than these, how many side by side."""
 LOT_SECONDS = 0.25
 """How soon the lot of a partition that has come is looked at."""
 
@@ -316,8 +318,20 @@ class Actor:
                 await self._perform(moved, event, delivery)
 
     async def _perform(self, moved: list[Record], event: Event, delivery: Delivery) -> None:
-        for record in moved or await self.rounds.records(event, delivery):
+        records = moved or await self.rounds.records(event, delivery)
+        # Of a fan-out: its sub-tasks in any order, before the task itself.
+        ahead = len(records) - 1 if len(records) > SENT_ONE_BY_ONE else 0
+        for start in range(0, ahead, SENT_AT_ONCE):
+            await self._send_all(records[start : min(start + SENT_AT_ONCE, ahead)], delivery)
+        for record in records[ahead:]:
             await self._ports.send(record, delivery)
+
+    async def _send_all(self, records: list[Record], delivery: Delivery) -> None:
+        """Send side by side; what went wrong with the first that failed is raised when none is under way any more."""
+        sent = await asyncio.gather(*(self._ports.send(one, delivery) for one in records), return_exceptions=True)
+        for failed in sent:
+            if isinstance(failed, BaseException):
+                raise failed
 
     def _moved(self, event: Event, delivery: Delivery) -> list[Record]:
         """The event once more, for the partition of its key, if it stands in another. Raises BadEvent."""

@@ -7,15 +7,19 @@ What a step gives is taken as its reader will have it, so that nothing is sent t
 from dataclasses import dataclass, replace
 
 from callstream.agents import rollback, shadow
+from callstream.agents.joining import subtasks
 from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains
 from callstream.streams.event import (
     MAX_HOPS,
     MAX_LINE,
     MAX_NOTES,
+    SUBTASKS,
     TASK,
     TASK_HELD,
+    TASK_JOIN_DUE,
     TASK_NOTIFIED,
+    TASK_SUBTASK,
     VERDICT,
     End,
     Event,
@@ -25,11 +29,13 @@ from callstream.streams.event import (
     Submission,
     Undoing,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.outcome import Announce, Bury, FanOut, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
 from callstream.streams.routes import END, Route, RouteFailed, choose
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
+REMARKS = (VERDICT, TASK_SUBTASK, TASK_JOIN_DUE)
+"""What tells a service about a task and is not the task itself: a burial of these does not end it."""
 LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
 
 
@@ -59,17 +65,19 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
                 return _undone(_emptied(event), undoing, outcome, replace(work, notes=(LEFT_OUT,)), chains)
         case Forward():
             return _forward(event, outcome, work, chains)
+        case FanOut():
+            return _fan_out(event, outcome, work, chains)
         case Finish():
             end = End.REJECTED if outcome.rejected else End.FINISHED
             done = _done(event, work, outcome.output, _hop(work, outcome))
             failure = (
                 Failure(kind="rejected", message=line(outcome.reason), step=work.step) if outcome.rejected else None
             )
-            return [_ended(event, done, end, chains, failure)]
+            return _ended(event, done, end, chains, failure)
         case Hold():
             held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=line(outcome.reason))
             if shadow.is_copy(event):
-                return [_terminal(held, End.FINISHED, chains, None)]
+                return _terminal(held, End.FINISHED, chains, None)
             return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
         case Bury():
             try:
@@ -97,14 +105,14 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     chain = chains.get(event.chain, event.version)
     done = _done(event, work, outcome.output, _hop(work, outcome))
     if shadow.is_copy(event):
-        return [_terminal(done, End.FINISHED, chains, None)]
+        return _terminal(done, End.FINISHED, chains, None)
     try:
         done, route = _routed(event, done, chain)
     except RouteFailed as error:
         return _letters(event, Bury(Failure(kind="route", message=line(str(error)))), work, chains)
     following = chain.step(done.sequence)
     if following is None or (route is not None and route.to == END):
-        return [_terminal(done, End.FINISHED, chains, None)]
+        return _terminal(done, End.FINISHED, chains, None)
     if len(done.body.trail) >= MAX_HOPS:
         late = f"after {MAX_HOPS} hops the task was still to go to {following.name!r}: its routes lead in a circle"
         return _letters(event, Bury(Failure(kind="hop-limit", message=late)), work, chains)
@@ -113,6 +121,24 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
         aside = chain.step(copy.sequence)
         records += [encode(copy, topic_of(lane_of(aside.service, copy.priority)))] if aside is not None else []
     return records
+
+
+def _fan_out(event: Event, outcome: FanOut, work: Work, chains: Chains) -> list[Record]:
+    """The sub-tasks, and then the task itself for its join."""
+    chain = chains.get(event.chain, event.version)
+    output = {**_object(outcome.output, work.step), "subtasks": len(outcome.subtasks)}
+    done = _done(event, work, output, _hop(work, outcome))
+    if shadow.is_copy(event):
+        return _terminal(done, End.FINISHED, chains, None)
+    try:
+        events = subtasks.started(event, done, outcome, chain.step(done.sequence), work.ended)
+        records = [encode(one, topic_of(topics.INTAKE)) for one in events]
+        if (size := sum(len(record.value) for record in records)) > subtasks.MOST_BYTES:
+            raise subtasks.BadFanOut(f"the sub-tasks have {size:,} bytes; at most {subtasks.MOST_BYTES:,} are sent")
+    except subtasks.BadFanOut as error:
+        return _letters(event, Bury(Failure(kind="fan-out", message=line(str(error)))), work, chains)
+    waiting = done.extended(**{SUBTASKS: str(len(records))})
+    return [*records, encode(waiting, topic_of(topics.JOIN))]
 
 
 def _routed(event: Event, done: Event, chain: Chain) -> tuple[Event, Route | None]:
@@ -142,8 +168,8 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     failure = outcome.failure
     named = failure if failure.step else failure.model_copy(update={"step": work.step})
     dead = event.with_body(failure=named, trail=(*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome)))
-    if outcome.ends_task and event.body.end is None and event.type != VERDICT:
-        return [_letter(dead), _ended(event, _next(dead), End.FAILED, chains, named)]
+    if outcome.ends_task and event.body.end is None and event.type not in REMARKS:
+        return [_letter(dead), *_ended(event, _next(dead), End.FAILED, chains, named)]
     return [_letter(dead)]
 
 
@@ -168,21 +194,26 @@ def _next(event: Event) -> Event:
     return replace(event, sequence=min(event.sequence + 1, MAX_SEQUENCE), attempt=1, type=TASK)
 
 
-def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
+def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> list[Record]:
+    """The record that ends a task; of a sub-task, also the one that tells its parent's join."""
     result = _result(event, chains) if end is End.FINISHED else None
     ended = event.with_body(end=end, failure=failure, result=result, held=None, undoing=None)
-    return encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED))
+    told = subtasks.told(ended)
+    return [
+        encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED)),
+        *([encode(told, topic_of(topics.JOIN))] if told is not None else []),
+    ]
 
 
-def _ended(event: Event, done: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
-    """The record that ends a task, or, if it ends badly, the first one of its way back.
+def _ended(event: Event, done: Event, end: End, chains: Chains, failure: Failure | None) -> list[Record]:
+    """The records that end a task, or, if it ends badly, the first one of its way back.
 
     The step that failed is undone too: it may have had its effect before.
     """
     if end is not End.FINISHED:
         back = rollback.undo(done.with_body(failure=failure), event.sequence, end, chains)
         if back is not None:
-            return back
+            return [back]
     return _terminal(done, end, chains, failure)
 
 
@@ -195,11 +226,11 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     trail = (*event.body.trail, hop)[:MAX_HOPS]
     done = _next(event.with_body(trail=trail))
     back = rollback.undo(done, undoing.step - 1, undoing.end, chains)
-    then = back or _terminal(done, undoing.end, chains, event.body.failure)
+    then = [back] if back is not None else _terminal(done, undoing.end, chains, event.body.failure)
     if isinstance(outcome, Forward):
-        return [then]
+        return then
     failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
-    return [_letter(event.with_body(failure=failure, trail=trail)), then]
+    return [_letter(event.with_body(failure=failure, trail=trail)), *then]
 
 
 def _result(event: Event, chains: Chains) -> Json:
@@ -209,9 +240,9 @@ def _result(event: Event, chains: Chains) -> Json:
     return _object(chain.result(event), "result") if chain.result is not None else dict(event.body.outputs)
 
 
-def _hop(work: Work, outcome: Forward | Finish | Hold | Bury) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward) else None
-    remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward) else ()))
+def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury) -> Hop:
+    usage = outcome.usage if isinstance(outcome, Forward | FanOut) else None
+    remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward | FanOut) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
     return Hop(

@@ -6,14 +6,13 @@ A copy is a task of its own, of low priority and without a callback, that ends a
 import re
 from dataclasses import replace
 
+from callstream.agents.joining.subtasks import PLACE
 from callstream.streams.chain import Chain
-from callstream.streams.event import Event, Json, Priority
+from callstream.streams.event import PARENT, SUBTASKS, Event, Json, Priority
 from callstream.streams.keys import TASK_ID_PATTERN
 
 SHADOW = "shadow"
 """The attribute of a copy: the step that it takes."""
-PARENT = "parent"
-"""The attribute of a task that another one made: that one's id."""
 
 _ID = re.compile(TASK_ID_PATTERN.replace("$", r"\Z"))
 
@@ -25,7 +24,7 @@ def copy_for(event: Event, step: str, chain: Chain) -> Event | None:
         return None
     submission = event.body.submission.model_copy(update={"callback": None})
     copy = replace(event, task=task, sequence=chain.sequence_of(step, 0), priority=Priority.LOW, attempt=1)
-    marked = copy.extended(**{SHADOW: step, PARENT: event.task})
+    marked = copy.extended(**{SHADOW: step, PARENT: event.task, PLACE: None, SUBTASKS: None})
     return marked.with_body(submission=submission, trail=(), held=None)
 
 

@@ -12,10 +12,10 @@ from callstream.streams.event import TASK_UNVERSIONED, Event, Failure, Json, Sub
 from callstream.streams.outcome import Bury
 from callstream.streams.topics import NOTIFIED, topic_of
 from callstream.streams.wire import Record, encode, epoch, timestamp
+from callstream.tables.tasks import MISSING
 
 SINCE = "missingsince"
 """The attribute that says when the version was first missed (RFC 3339)."""
-MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,10 @@ from callstream.agents.inference.admission.report import TELL_SECONDS
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
+from callstream.agents.joining.desk import JoinDesk
+from callstream.agents.joining.due import DueLook
+from callstream.agents.joining.rows import JoinRows
+from callstream.agents.joining.rows import expired as expired_join
 from callstream.agents.lot import Lot
 from callstream.agents.notification import Notifier
 from callstream.agents.ports import Role
@@ -34,16 +38,17 @@ from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
-from callstream.streams.blobs import BlobError, BlobStore
+from callstream.streams.blobs import BlobError, BlobStore, check_in
 from callstream.streams.broadcast import listen
-from callstream.streams.chain import Chains
+from callstream.streams.chain import Cell, Chains
 from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.keys import partition_of
+from callstream.streams.ownership import Claim
 from callstream.streams.topics import lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable
-from callstream.tables.durable import DurableTable, Readable, store_options
+from callstream.streams.wire import LogUnavailable, Record
+from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
 from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, window_over
@@ -130,6 +135,8 @@ class Node:
                 reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
                 role = ActRole(service, ReviewDesk().act, stateful=True)
                 self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+            case topics.JOIN:
+                self._build_join(app)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
@@ -182,6 +189,16 @@ class Node:
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
+
+    def _build_join(self, app: ServiceApp) -> None:
+        joins = self._table(app, topics.JOINS, expired_join)
+        desk = JoinDesk(self.chains, join_rows, time.time)
+        self._host(app, desk, joins, topics.JOIN)
+
+        async def send(record: Record, claim: Claim) -> None:
+            await app.produce(await check_in(record, self.blobs), claim)
+
+        app.background.append(DueLook(joins, send, time.time).run)
 
     def reconfigured(self, options: InferenceOptions) -> None:
         """Other pools of models, limits and weights from now on."""
@@ -282,6 +299,13 @@ class Node:
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self.tracing.close()
+
+
+def join_rows(cell: Cell) -> JoinRows:
+    """The rows of a task's join, under the claim of its cell."""
+    if not isinstance(cell, TableCell):
+        raise TypeError("a join needs a table")
+    return JoinRows(cell.table, cell.claim, cell.key)
 
 
 def _no_profile(_tenant: str, _user: str) -> Json | None:

@@ -15,7 +15,7 @@ from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
 from callstream.streams.routes import END, Routes
-from callstream.streams.topics import DEAD, FINISHED, INTAKE, NOTIFIED, PROFILES, REVIEW, VERDICTS
+from callstream.streams.topics import DEAD, FINISHED, INTAKE, JOIN, NOTIFIED, PROFILES, REVIEW, VERDICTS
 
 MAX_STEPS = MAX_HOPS // 2 - 1
 """Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
@@ -77,6 +77,7 @@ class Step:
     name: str
     service: ClassVar[str]
     remembers: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
     undoes: bool = False
@@ -134,6 +135,8 @@ class Chain:
             TypeAdapter(Name).validate_python(step.service)
             if step.service in RESERVED:
                 raise ValueError(f"chain {self.name}: {step.service!r} is no service that steps can run on")
+            if (step.service == JOIN) != step.joins:
+                raise ValueError(f"chain {self.name}: on the service {JOIN!r} runs a Join, and nothing else does")
         for name, routes in self.routes.items():
             for target in (name, *routes.targets):
                 if target not in (names if target is not name else (INTAKE, *names)) and target != END:

@@ -17,8 +17,15 @@ TASK = "callstream.task"
 TASK_UNDO = "callstream.task.undo"
 TASK_HELD = "callstream.task.held"
 TASK_NOTIFIED = "callstream.task.notified"
+TASK_SUBTASK = "callstream.task.subtask"
+TASK_JOIN_DUE = "callstream.task.due"
 TASK_UNVERSIONED = "callstream.task.unversioned"
 VERDICT = "callstream.review.verdict"
+
+PARENT = "parent"
+"""The attribute of a task that another one made: that one's id."""
+SUBTASKS = "subtasks"
+"""The attribute of a task at its join: how many sub-tasks it has."""
 
 Json = dict[str, Any]
 """A JSON object that `strict_json.loads` has accepted: finite numbers, unique keys, bounded depth."""

@@ -14,6 +14,8 @@ SPENDING = "spending"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
+JOIN = "join"
+JOINS = "joins"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),

@@ -5,9 +5,23 @@ any order, changes nothing that a later one has said.
 """
 
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_UNVERSIONED, Event, Hop, Json
+from callstream.streams.event import (
+    PARENT,
+    SUBTASKS,
+    TASK_HELD,
+    TASK_JOIN_DUE,
+    TASK_NOTIFIED,
+    TASK_SUBTASK,
+    TASK_UNVERSIONED,
+    Event,
+    Hop,
+    Json,
+)
 
 State = str
+MISSING, SUBTASK = "missing", "subtask"
+"""The outputs that remarks about a task have: a version that a worker misses, a sub-task that has ended."""
+MOST_NUMBER = 9_999
 _RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
 
 
@@ -15,6 +29,8 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
     if event.type == TASK_NOTIFIED:
         return _notified(row, event, chains, now), ()
+    if event.type in (TASK_SUBTASK, TASK_JOIN_DUE):
+        return _counted(row if row is not None else _early(event, chains, now), event, now), ()
     if event.type == TASK_UNVERSIONED:
         return _unversioned(row, event, chains, now), ()
     if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
@@ -61,6 +77,8 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "outputs": body.outputs if state_of(event) == "held" else None,
         "callback": (row or {}).get("callback"),
         "missing": _still_missing(row, event),
+        "parent": event.extensions.get(PARENT),
+        "subtasks": _subtasks(row, event),
     }
 
 
@@ -100,7 +118,7 @@ def _next_step(event: Event, chains: Chains) -> Json | None:
 
 def _unversioned(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     """The row with the version that a worker misses to take the task's next step."""
-    told = event.body.outputs.get("missing")
+    told = event.body.outputs.get(MISSING)
     if not told or (row is not None and (row["sequence"] > event.sequence or _still_missing(row, event))):
         return row if row is not None else _early(event, chains, now)
     return {**(row or _early(event, chains, now)), "missing": {**told, "sequence": event.sequence}, "updated": now}
@@ -110,6 +128,32 @@ def _still_missing(row: Json | None, event: Event) -> Json | None:
     """What was said to be missing, unless the task has gone on since."""
     missing: Json | None = (row or {}).get("missing")
     return missing if missing is not None and missing["sequence"] >= event.sequence else None
+
+
+def _subtasks(row: Json | None, event: Event) -> Json | None:
+    """The sub-tasks of a task, as its latest join counts them: `done` and `failed` have a bit for each number, hex."""
+    known: Json | None = (row or {}).get("subtasks")
+    text = event.extensions.get(SUBTASKS, "")
+    if not (text.isascii() and text.isdigit()):
+        return known
+    same = known is not None and known["sequence"] == event.sequence
+    counted = known if same and known is not None else {"sequence": event.sequence, "done": "0", "failed": "0"}
+    return {**counted, "of": int(text)}
+
+
+def _counted(row: Json, event: Event, now: float) -> Json:
+    """The row with the end of one more sub-task, which may come before the task itself has come to its join."""
+    said = event.body.outputs.get(SUBTASK, {})
+    number, known = said.get("number"), row.get("subtasks")
+    if not isinstance(number, int) or not 0 < number <= MOST_NUMBER:
+        return row
+    if known is None or known["sequence"] < event.sequence:
+        known = {"sequence": event.sequence, "of": None, "done": "0", "failed": "0"}
+    member = "done" if said.get("state") == "finished" else "failed"
+    bits = int(known[member], 16) | 1 << number
+    if known["sequence"] > event.sequence or bits == int(known[member], 16):
+        return row
+    return {**row, "subtasks": {**known, member: f"{bits:x}"}, "updated": now}
 
 
 def _early(event: Event, chains: Chains, now: float) -> Json:

@@ -77,6 +77,11 @@ def tree(row: Json) -> Tree:
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
     if waiting := row.get("waiting"):
         root.add(escape(_waiting(waiting)))
+    if subtasks := row.get("subtasks"):
+        of = "?" if subtasks["of"] is None else f"{subtasks['of']:,}"
+        root.add(f"sub-tasks: {subtasks['done']:,} of {of} done, {subtasks['failed']:,} failed")
+    if parent := row.get("parent"):
+        root.add(f"[dim]made by {escape(parent)}[/]")
     if missing := row.get("missing"):
         root.add(escape(_missing(missing, time.time())))
     if row.get("held"):

@@ -271,7 +271,11 @@ class LivePort:
 
 def public(row: Json) -> Json:
     """A task's row as clients see it."""
-    return {name: value for name, value in row.items() if name not in ("sequence", "outputs", "traceparent")}
+    shown = {name: value for name, value in row.items() if name not in ("sequence", "outputs", "traceparent")}
+    if subtasks := row.get("subtasks"):
+        counts = {member: int(subtasks[member], 16).bit_count() for member in ("done", "failed")}
+        shown["subtasks"] = {"of": subtasks["of"], **counts}
+    return shown
 
 
 def _held_event(row: Json) -> Event:

@@ -5,7 +5,8 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
     {tenant, id, chain, version, digest, state, priority, created, updated, deadline,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
-     callback: {url, state, attempts} | null, missing: {chain, version, service, since} | null}
+     callback: {url, state, attempts} | null, missing: {chain, version, service, since} | null,
+     parent: id | null, subtasks: {of, done, failed} | null}
 
 `missing` is there while the task's next step waits on a service whose worker does not have that version of its chain.
 

@@ -35,6 +35,8 @@ def accepted(event: Event, chain: Chain) -> Json:
         "held": None,
         "callback": None,
         "missing": None,
+        "parent": None,
+        "subtasks": None,
     }
 
 

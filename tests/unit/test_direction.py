@@ -31,7 +31,8 @@ PURE = """
     streams.letters streams.routes streams.submission streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     tables.latency tables.tasks
-    agents.delivery.rows agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
+    agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
+    agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
     agents.inference.admission.tokens agents.inference.admission.window agents.inference.fallback
