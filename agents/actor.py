@@ -11,9 +11,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
+from callstream.agents import bodiless
 from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside, Job
 from callstream.agents.ports import Delivery, Observer, Ports, Role
 from callstream.agents.rounds import Rounds
+from callstream.agents.settle import Work
 from callstream.agents.trying import Trying
 from callstream.agents.turns import Turns
 from callstream.streams import logs
@@ -22,7 +24,7 @@ from callstream.streams.event import Event
 from callstream.streams.ledger import Ledger, LedgerSnapshot, Ticket
 from callstream.streams.letters import unreadable
 from callstream.streams.ownership import LostOwnership
-from callstream.streams.wire import BadEvent, LogUnavailable, Record, decode
+from callstream.streams.wire import BadEvent, BodyMissing, LogUnavailable, Record, decode
 from callstream.streams.wire import encode as encode_event
 
 log = logging.getLogger("callstream.actor")
@@ -306,6 +308,11 @@ class Actor:
             await self._ports.send(
                 unreadable(origin, delivery.key, delivery.value, delivery.headers, str(error)), delivery
             )
+            if isinstance(error, BodyMissing):
+                now = self._ports.now()
+                work = Work(self.role.service, self.role.service, now, now)
+                for record in bodiless.ends(delivery.headers, str(error), work, self._chains):
+                    await self._ports.send(record, delivery)
             log.warning("%s/%d@%d is unreadable: %s", *origin, error, extra={"service": self.role.service})
             return
         if moved and delivery.topic in self.observed:

@@ -15,7 +15,7 @@ from callstream.streams.engine import FaustDelivery, ServiceApp
 from callstream.streams.event import Event
 from callstream.streams.keys import partition_of
 from callstream.streams.tracing import Span, Tracing
-from callstream.streams.wire import BadEvent, Record
+from callstream.streams.wire import BodyMissing, Record
 from callstream.tables.durable import DurableTable, NoCell, TableCell
 
 
@@ -41,7 +41,7 @@ class AppPorts:
         try:
             return await check_out(delivery.value, delivery.headers, self._blobs)
         except (BlobMissing, BlobTooLarge) as error:
-            raise BadEvent(str(error)) from None
+            raise BodyMissing(str(error)) from None
 
     async def send(self, record: Record, delivery: Delivery) -> None:
         """Produce a record and wait until the broker has it."""

@@ -42,6 +42,10 @@ Moment = Annotated[float, Field(ge=0, le=LAST_SECOND)]
 Count = Annotated[int, Field(ge=0, le=10**18)]
 
 
+NO_DIGEST = "0" * 64
+"""Of a task whose submission is not known any more."""
+
+
 class Priority(StrEnum):
     """How urgent a task is; every pool has a lane for each."""
 

@@ -39,6 +39,10 @@ class BadEvent(ValueError):
     """Why a record is no event of ours, in one sentence."""
 
 
+class BodyMissing(BadEvent):
+    """The body of an event is a claim check, and its blob is gone, damaged or larger than is read."""
+
+
 class EventTooLarge(ValueError):
     """An event of more bytes than are passed on; the message says how many it has and how many may be."""
 

@@ -6,6 +6,7 @@ any order, changes nothing that a later one has said.
 
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.event import (
+    NO_DIGEST,
     PARENT,
     SUBTASKS,
     TASK_HELD,
@@ -61,7 +62,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "id": event.task,
         "chain": event.chain,
         "version": event.version,
-        "digest": body.digest,
+        "digest": body.digest if row is None or body.digest != NO_DIGEST else row["digest"],
         "state": state_of(event),
         "priority": str(event.priority),
         "created": event.time,

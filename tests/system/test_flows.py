@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.running import ROOT, Settings, System, Worker, body, headers, running_system, until
+from tests.support.running import QUICK, ROOT, Settings, System, Worker, body, headers, running_system, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -151,6 +151,7 @@ async def handed_in(worker: Worker, task: str) -> bool:
         return answer.status in (200, 202)
 
 
+@pytest.mark.timeout(400)
 async def test_killed_again_and_again_no_sub_task_is_lost_and_none_counts_twice(tmp_path: Path) -> None:
     async with running_system(tmp_path, (FLOWS,), QUICKLY) as system:
         # Given fan-outs under way
@@ -159,7 +160,7 @@ async def test_killed_again_and_again_no_sub_task_is_lost_and_none_counts_twice(
         for task in tasks:
             await until(partial(handed_in, worker, task), f"{task} is handed in")
         # when the worker is killed while they spread, run and join
-        for _ in range(4):
+        for _ in range(3):
             await asyncio.sleep(0.7)
             await worker.kill()
             worker = await system.start(after=worker)
@@ -175,3 +176,38 @@ async def test_killed_again_and_again_no_sub_task_is_lost_and_none_counts_twice(
         assert len(results) == 30 * 7
         assert all(result == results[id_] for id_, result in ended)
         assert not await (await system.tail("dead")).all()
+
+
+async def test_bodies_are_swept_after_their_time_and_a_task_without_one_ends_and_says_why(tmp_path: Path) -> None:
+    # Given a worker that keeps blobs for some seconds, and a task whose body is one
+    short: Settings = {**QUICKLY, ("retention_hours",): 0.001, ("seen_hours",): 0.001, ("blobs", "keep_hours"): 0.001}
+    async with running_system(tmp_path, (QUICK,), short) as system:
+        held = await system.start()
+        boast = {"product_id": "mug", "title": "A blue mug", "description": "The world's best mug."}
+        await held.submit("quick", {**boast, "remarks": "x" * 300_000}, id="large")
+        await held.reaches("large", "held")
+        (waiting,) = await (await system.tail("review")).of_task("large", "callstream.task.held")
+        assert waiting.value == b""
+        reference = headers(waiting)["ce_dataref"].decode()
+        await asyncio.sleep(4)
+        # when a worker starts, which sweeps at once
+        await held.stop()
+        worker = await system.start(after=held)
+        blob = tmp_path / "blobs" / reference[5:7] / reference[5:]
+
+        async def swept() -> bool:
+            return not blob.exists()
+
+        await until(swept, "the blob is swept")
+        # and the same task comes to a step once more
+        again = {"ce_type": b"callstream.task", "ce_sequence": b"0004", "ce_subject": b"gone"}
+        told = [(name, again.get(name, raw)) for name, raw in waiting.headers]
+        await system.put_raw("deliver", b"", None, told)
+        # then it has failed, and the letter names what is missing
+        row = await worker.reaches("gone", "failed")
+        assert row["failure"]["kind"] == "blob-missing"
+        assert f"{reference} is not in" in row["failure"]["message"]
+        tail = await system.tail("dead")
+        (letter,) = await tail.find(lambda one: headers(one).get("was_ce_subject") == b"gone", "the letter")
+        assert reference in headers(letter)["ce_reason"].decode()
+        assert headers(letter)["was_ce_dataref"].decode() == reference

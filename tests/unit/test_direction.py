@@ -32,7 +32,7 @@ PURE = """
     streams.broker.maven streams.broker.properties
     tables.latency tables.tasks
     agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
-    agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
+    agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
     agents.inference.admission.tokens agents.inference.admission.window agents.inference.fallback
