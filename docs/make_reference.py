@@ -45,14 +45,15 @@ IN_TABLE = {
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
     topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
+    topics.JOINS: "tasks at a join, what their sub-tasks gave, and what is due",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
 IN_HEADER = {
     "ce_specversion": "CloudEvents version",
     "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
-    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified` "
-    "or `.unversioned`",
+    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified`, "
+    "`.subtask`, `.due`, `.undo` or `.unversioned`",
     "ce_subject": "the task's id",
     "ce_time": "when the task was accepted",
     "ce_partitionkey": "the record's key: tenant and id, length-prefixed",
@@ -86,14 +87,17 @@ read, and which wins: [running](../guide/running.md). What is in force: `callstr
 ABOUT_TOPICS = """\
 Every topic has the same number of partitions, and a task's key has the same partition in all (murmur2, as Kafka's own
 clients choose). A step that names a service `translate` adds the topic `callstream.translate`, read by `translate` and
-the gateway. The consumer group of a service is `callstream-NAME`.
+the gateway; a chain with a join has `callstream.join`: tasks that wait there, and the ends of their sub-tasks. The
+consumer group of a service is `callstream-NAME`.
 """
 ABOUT_COMMANDS = """\
 The same by `python -m callstream`. An error is one line on standard error and exit code 1; `--debug` before the command
 shows where it came from."""
 ABOUT_BODY = """\
 A body over 256 KiB is in the blob store: the value is empty and `ce_dataref` names it. Up to 16 other `ce_` headers,
-of a newer program or of your own, are passed on as they are; headers without `ce_` are ignored. The body is a JSON
+of a newer program or of your own, are passed on as they are; ours are `ce_parent` (whose sub-task or shadow it is),
+`ce_join` (where the end of a sub-task is told), `ce_subtasks` (how many it waits for), `ce_shadow` (the step of a copy)
+and `ce_missingsince` (since when its version is missing); headers without `ce_` are ignored. The body is a JSON
 object; what is empty is left out:
 """
 ABOUT_HANDING_IN = """\

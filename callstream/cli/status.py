@@ -61,7 +61,7 @@ def _waiting(waiting: Json) -> str:
 def _missing(missing: Json, now: float) -> str:
     """Which version a task waits for, in a line."""
     waited = duration(max(0.0, now - missing["since"]))
-    return f"held: version {missing['version']} of {missing['chain']} is not on {missing['service']} · since {waited}"
+    return f"held: version {missing['version']} of {missing['chain']} is not on {missing['service']} · for {waited}"
 
 
 def tree(row: Json) -> Tree:

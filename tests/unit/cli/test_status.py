@@ -79,4 +79,4 @@ def test_a_missing_version_is_named_with_how_long_it_is_missing() -> None:
     missing = {"chain": "product-copy", "version": 3, "service": "infer", "since": 1.0, "sequence": 2}
     console = Console(width=160, record=True)
     console.print(tree({**ROW, "state": "running", "missing": missing}))
-    assert "held: version 3 of product-copy is not on infer · since " in console.export_text()
+    assert "held: version 3 of product-copy is not on infer · for " in console.export_text()
