@@ -1,7 +1,7 @@
 """A role on an app: the ports of an actor, over Faust and Kafka."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from faust.types import StreamT
@@ -14,19 +14,28 @@ from callstream.streams.chain import Cell, Chains
 from callstream.streams.engine import FaustDelivery, ServiceApp
 from callstream.streams.event import Event
 from callstream.streams.keys import partition_of
+from callstream.streams.retry_budget import Budgets
 from callstream.streams.tracing import Span, Tracing
 from callstream.streams.wire import BodyMissing, Record
 from callstream.tables.durable import DurableTable, NoCell, TableCell
 
 
 class AppPorts:
-    """What one service's app does for its actor."""
+    """What one service's app does for its actor. `clock` gives epoch seconds."""
 
-    def __init__(self, app: ServiceApp, table: DurableTable | None, blobs: BlobStore, tracing: Tracing) -> None:
+    def __init__(
+        self,
+        app: ServiceApp,
+        table: DurableTable | None,
+        blobs: BlobStore,
+        tracing: Tracing,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._app = app
         self._table = table
         self._blobs = blobs
         self._tracing = tracing
+        self._clock = clock
 
     def partition_of(self, key: bytes) -> int:
         """The partition that every topic keeps this key in."""
@@ -64,13 +73,14 @@ class AppPorts:
 
     def now(self) -> float:
         """Epoch seconds."""
-        return time.time()
+        return self._clock()
 
 
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:
     """Have an app run a role over its topics: one actor, one agent a topic. Gives the actor."""
     actor = Actor(role, ports, chains, app.options.concurrency, app.options.max_unfinished)
     actor.rounds.most_seconds = app.options.missing_version_hours * 3600
+    actor.trying.budgets = Budgets(lambda: app.options.retry_budget)
     app.handing.append(actor.hand_over)
     app.revoked.append(actor.revoke)
     app.draining.append(actor.drain)

@@ -1,6 +1,6 @@
 """Intake: a submission becomes a task on the current version of its chain, once.
 
-The row in `seen` holds what was decided (version, start, priority, deadline): a submission that comes again, from the
+The row in `seen` holds what was decided (version, start, priority, times): a submission that comes again, from the
 caller or from the log, starts the very same event again, which later services recognise by its id. It is never just
 skipped: the first time may have died before its event was on the log.
 """
@@ -9,10 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from callstream.agents.ports import Policy
-from callstream.streams.chain import Cell, Chain, Chains, InvalidInput, MissingVersion, UnknownChain
-from callstream.streams.event import Event, Failure, Priority, Submission
+from callstream.streams.chain import (
+    LONGEST_DEADLINE_SECONDS,
+    Cell,
+    Chain,
+    Chains,
+    InvalidInput,
+    MissingVersion,
+    UnknownChain,
+)
+from callstream.streams.event import LAST_SECOND, Event, Failure, Priority, Submission
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
-from callstream.streams.submission import digest
+from callstream.streams.submission import check_start, digest
+from callstream.streams.timing import check_due
 
 SERVICE = "intake"
 
@@ -45,7 +54,9 @@ class Intake:
         await state.save(seen)
         try:
             chain = self._chains.get(event.body.submission.chain, seen["version"])
-            first = replace(event, priority=Priority(seen["priority"]), deadline=seen["deadline"])
+            first = replace(
+                event, priority=Priority(seen["priority"]), deadline=seen["deadline"], run_at=seen.get("run_at")
+            )
             return self._started(first, chain, seen["time"])
         except MissingVersion:
             raise
@@ -56,11 +67,14 @@ class Intake:
         try:
             chain = self._chains.current(event.body.submission.chain)
             moment = event.time or self._clock()
+            event = _with_deadline(event, chain, moment)
+            _check_times(event, self._clock())
             outcome = self._started(event, chain, moment)
         except (UnknownChain, InvalidInput) as error:
             return _refused(error)
         decided = {"digest": event.body.digest, "version": chain.version, "time": moment}
-        await state.save({**decided, "priority": str(event.priority), "deadline": event.deadline})
+        times = {"deadline": event.deadline, "run_at": event.run_at}
+        await state.save({**decided, "priority": str(event.priority), **times})
         return outcome
 
     def _started(self, event: Event, chain: Chain, moment: float) -> Resume:
@@ -68,6 +82,28 @@ class Intake:
         validated = submission.model_copy(update={"input": chain.validate_input(submission.input)})
         started = replace(event, chain=chain.name, version=chain.version, sequence=0, time=moment, attempt=1)
         return Resume(started.with_body(submission=validated, outputs={}, trail=()), Forward())
+
+
+def _with_deadline(event: Event, chain: Chain, moment: float) -> Event:
+    """The event with its own deadline or the chain's. Raises InvalidInput for one that is absurdly far."""
+    begins = max(moment, event.run_at or moment)
+    if event.deadline is None:
+        seconds = chain.deadline_seconds
+        return event if seconds is None else replace(event, deadline=min(begins + seconds, LAST_SECOND))
+    if event.deadline > begins + LONGEST_DEADLINE_SECONDS:
+        raise InvalidInput("attribute 'expirytime' must lie within a year from when the task was handed in")
+    return event
+
+
+def _check_times(event: Event, now: float) -> None:
+    """Raises InvalidInput for a task that is to start too late."""
+    if event.run_at is None:
+        return
+    try:
+        check_due(event.run_at, now)
+        check_start(event.run_at, event.deadline)
+    except ValueError as error:
+        raise InvalidInput(f"run_at: {error}") from None
 
 
 def _refused(error: UnknownChain | InvalidInput) -> Bury:

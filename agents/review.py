@@ -1,25 +1,29 @@
 """Human review: a held task waits as a row, holding no worker, until a verdict sends it on or ends it.
 
 The desk reads two topics of the same key: held tasks and verdicts. A row is either `early` (a verdict that overtook
-its task), `held` or `decided`; a decided row keeps its verdict, and whatever arrives again is given the same answer.
-A verdict names its hold by the held event's sequence, so that one for an earlier hold decides no later one.
+its task), `held`, `decided` or `cancelled`; a decided row keeps its verdict, and whatever arrives again is given the
+same answer. A verdict names its hold by the held event's sequence, so that one for an earlier hold decides no later
+one.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from callstream.agents.control.commands import Cancel, reason_of
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
 from callstream.streams.event import TASK, Event, Json, Strict, Submission
 from callstream.streams.event import VERDICT as VERDICT_TYPE
 from callstream.streams.keys import Name
-from callstream.streams.outcome import Finish, Forward, Keep, Outcome, Resume
+from callstream.streams.outcome import Cancelled, Finish, Forward, Keep, Outcome, Resume
 from callstream.streams.wire import STRUCTURED_TYPE, as_json, decode
 
 VERDICT = "verdict"
+CANCELLED = "cancelled"
 MOST_EDITED_STEPS = 16
 MOST_EDITED_FIELDS = 16
 
@@ -103,9 +107,12 @@ def verdict_row(event: Event, row: Json | None) -> Json:
 
 def outcome_of(row: Json, sequence: int) -> Outcome:
     """What follows from a row for an event about the hold of that sequence: nothing yet, or what was decided."""
-    if row["state"] != "decided" or row["sequence"] != sequence:
+    if row["state"] not in ("decided", CANCELLED) or row["sequence"] != sequence:
         return Keep()
     held = held_event(row)
+    if row["state"] == CANCELLED:
+        before = replace(held.with_body(held=None), sequence=held.sequence - 1, type=TASK)
+        return Resume(before, Cancelled(row["cancelled"]))
     verdict = Verdict.model_validate(row["verdict"])
     # The desk stands between the step that held and the next one, whose sequence the held event has already.
     edited = held.with_body(outputs=_edited(held, verdict), held=None)
@@ -126,7 +133,13 @@ def held_event(row: Json) -> Event:
 
 
 class ReviewDesk:
-    """What the review service does with its two topics: fold, save, and give what follows from the row."""
+    """What the review service does with its two topics: fold, save, and give what follows from the row.
+
+    `cancel_of` says by which command a held task is cancelled: whatever comes first then ends it.
+    """
+
+    def __init__(self, cancel_of: Callable[[Event], Cancel | None] = lambda _held: None) -> None:
+        self._cancel_of = cancel_of
 
     async def act(self, event: Event, cell: Cell) -> Outcome:
         """A verdict or a held task, told apart by the event's type."""
@@ -141,6 +154,8 @@ class ReviewDesk:
         return await self._fold(verdict_row(event, cell.value), event, cell)
 
     async def _fold(self, row: Json, event: Event, cell: Cell) -> Outcome:
+        if row["state"] == "held" and (cancel := self._cancel_of(held_event(row))) is not None:
+            row = {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
         if row != cell.value:
             await cell.save(row)
         return outcome_of(row, event.sequence)

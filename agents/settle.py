@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from callstream.agents import rollback, shadow
 from callstream.agents.joining import subtasks
 from callstream.streams import strict_json, topics
-from callstream.streams.chain import Chain, Chains
+from callstream.streams.chain import Chain, Chains, UnknownChain
+from callstream.streams.errorclass import ErrorClass
 from callstream.streams.event import (
     MAX_HOPS,
     MAX_LINE,
@@ -28,9 +29,26 @@ from callstream.streams.event import (
     Json,
     Submission,
     Undoing,
+    Waiting,
+    WaitReason,
 )
-from callstream.streams.outcome import Announce, Bury, FanOut, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.outcome import (
+    Again,
+    Announce,
+    Bury,
+    Cancelled,
+    FanOut,
+    Finish,
+    Forward,
+    Hold,
+    Keep,
+    Outcome,
+    Resume,
+    Retry,
+)
 from callstream.streams.routes import END, Route, RouteFailed, choose
+from callstream.streams.timespent import step_times, told
+from callstream.streams.timing import delayed
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
@@ -41,7 +59,10 @@ LEFT_OUT = "the event was too large to keep: its input, its outputs and its trai
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts."""
+    """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts.
+
+    Of its seconds, those that it waited for capacity, and those that went into attempts that failed.
+    """
 
     service: str
     step: str
@@ -49,6 +70,8 @@ class Work:
     ended: float
     attempts: int = 1
     notes: tuple[str, ...] = ()
+    waited: float = 0.0
+    retried: float = 0.0
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
@@ -84,6 +107,10 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
                 return _letters(event, outcome, work, chains)
             except ValueError:
                 return _letters(_emptied(event), outcome, replace(work, notes=(*work.notes, LEFT_OUT)), chains)
+        case Cancelled():
+            return _cancelled(event, outcome, work, chains)
+        case Again():
+            return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
             said = event.with_body(outputs={work.service: _object(output, work.service)})
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
@@ -116,7 +143,11 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     if len(done.body.trail) >= MAX_HOPS:
         late = f"after {MAX_HOPS} hops the task was still to go to {following.name!r}: its routes lead in a circle"
         return _letters(event, Bury(Failure(kind="hop-limit", message=late)), work, chains)
-    records = [encode(done, topic_of(lane_of(following.service, done.priority)))]
+    record = encode(done, topic_of(lane_of(following.service, done.priority)))
+    if event.sequence == 0 and event.run_at is not None and event.run_at > work.ended:
+        waiting = Waiting(reason=WaitReason.SCHEDULED, until=event.run_at)
+        record = delayed(encode(done.with_body(waiting=waiting), record.topic), event.run_at)
+    records = [record]
     if route is not None and route.shadow is not None and (copy := shadow.copy_for(done, route.shadow, chain)):
         aside = chain.step(copy.sequence)
         records += [encode(copy, topic_of(lane_of(aside.service, copy.priority)))] if aside is not None else []
@@ -155,19 +186,46 @@ def _routed(event: Event, done: Event, chain: Chain) -> tuple[Event, Route | Non
     return done.with_body(trail=(*done.body.trail[:-1], noted)), route
 
 
+def _next_topic(event: Event, chains: Chains) -> str:
+    """Where the step that an event is about to take is taken. Raises UnknownChain."""
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise UnknownChain(f"{event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
+
+
+def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> list[Record]:
+    """The end of a cancelled task, with the number after the chain's last step wherever the command reached it.
+
+    So it has the same id if it reached two events of the task, the second of which a crash had sent before.
+    """
+    try:
+        chain = chains.get(event.chain, event.version) if event.version else chains.current(event.chain)
+        last = max(event.sequence, len(chain.steps))
+    except UnknownChain:
+        last = event.sequence
+    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    failure = Failure(kind="cancelled", message=line(outcome.reason), step=work.step)
+    done = _next(replace(event.with_body(trail=trail, waiting=None), sequence=last))
+    return _ended(event, done, End.CANCELLED, chains, failure)
+
+
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
     if len(event.body.trail) >= MAX_HOPS:
         raise ValueError(f"the trail of the event has {MAX_HOPS} hops and takes no more")
     said = _object(output, work.step)
     outputs = {**event.body.outputs, work.step: said} if said else event.body.outputs
-    trail = (*event.body.trail, hop)
-    return _next(event.with_body(outputs=outputs, trail=trail, held=None, end=None, failure=None, result=None))
+    ended = {"held": None, "waiting": None, "end": None, "failure": None, "result": None}
+    return _next(event.with_body(outputs=outputs, trail=(*event.body.trail, hop), **ended))
 
 
 def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Record]:
     failure = outcome.failure
     named = failure if failure.step else failure.model_copy(update={"step": work.step})
-    dead = event.with_body(failure=named, trail=(*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome)))
+    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    if named.kind == ErrorClass.DEADLINE and (where := told(step_times(trail, event.time))):
+        named = named.model_copy(update={"message": line(f"{named.message}; {where}")})
+    dead = event.with_body(failure=named, trail=trail, waiting=None)
     if outcome.ends_task and event.body.end is None and event.type not in REMARKS:
         return [_letter(dead), *_ended(event, _next(dead), End.FAILED, chains, named)]
     return [_letter(dead)]
@@ -197,7 +255,7 @@ def _next(event: Event) -> Event:
 def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> list[Record]:
     """The record that ends a task; of a sub-task, also the one that tells its parent's join."""
     result = _result(event, chains) if end is End.FINISHED else None
-    ended = event.with_body(end=end, failure=failure, result=result, held=None, undoing=None)
+    ended = event.with_body(end=end, failure=failure, result=result, held=None, waiting=None, undoing=None)
     told = subtasks.told(ended)
     return [
         encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED)),
@@ -224,13 +282,13 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     step = rollback.name_of(undoing, event, chains)
     hop = _hop(replace(work, step=step), outcome).model_copy(update={"undo": True})
     trail = (*event.body.trail, hop)[:MAX_HOPS]
-    done = _next(event.with_body(trail=trail))
+    done = _next(event.with_body(trail=trail, waiting=None))
     back = rollback.undo(done, undoing.step - 1, undoing.end, chains)
     then = [back] if back is not None else _terminal(done, undoing.end, chains, event.body.failure)
     if isinstance(outcome, Forward):
         return then
     failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
-    return [_letter(event.with_body(failure=failure, trail=trail)), *then]
+    return [_letter(event.with_body(failure=failure, trail=trail, waiting=None)), *then]
 
 
 def _result(event: Event, chains: Chains) -> Json:
@@ -240,11 +298,13 @@ def _result(event: Event, chains: Chains) -> Json:
     return _object(chain.result(event), "result") if chain.result is not None else dict(event.body.outputs)
 
 
-def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward | FanOut) else None
+def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury | Cancelled) -> Hop:
+    usage = outcome.usage if isinstance(outcome, Forward | FanOut | Cancelled) else None
     remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward | FanOut) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
+    if isinstance(outcome, Cancelled):
+        remarks = (*remarks, outcome.reason)
     return Hop(
         step=work.step,
         service=work.service,
@@ -253,4 +313,6 @@ def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury) -> Hop:
         attempts=work.attempts,
         usage=usage,
         notes=tuple(map(line, remarks[-MAX_NOTES:])),
+        waited=round(work.waited, 3),
+        retried=round(work.retried, 3),
     )

@@ -2,76 +2,167 @@
 
 import asyncio
 import logging
+import math
 import traceback
-from collections import deque
-from contextlib import nullcontext
-from dataclasses import replace
+from collections import Counter, deque
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from random import Random
 
+from callstream.agents.masking import Mask
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
+from callstream.agents.retrying import DEADLINE, Decision, Failed, GiveUp, decide
 from callstream.agents.settle import Work, line, settle
-from callstream.streams.chain import Attempts, Chains, MissingVersion, UnknownChain
-from callstream.streams.event import MAX_NOTES, Event, Failure
+from callstream.agents.spent import Spent, tracked
+from callstream.streams.chain import Chains, MissingVersion, UnknownChain
+from callstream.streams.errorclass import class_of
+from callstream.streams.event import MAX_NOTES, Event, Failure, Waiting, WaitReason
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
-from callstream.streams.wire import LogUnavailable, Record
+from callstream.streams.retry_budget import BudgetOptions, Budgets
+from callstream.streams.timing import delayed
+from callstream.streams.wire import LogUnavailable, Record, encode
 
 log = logging.getLogger("callstream.actor")
 
 MAX_TRACEBACK = 8000
-LONGEST_PAUSE_ASKED_SECONDS = 60.0
+MAX_MASKED = 64 * 1024
+"""Of a traceback, the end that is looked through for secrets: what is kept is the end of that."""
+NO_BUDGET = "retry-budget"
+LONGEST_HELD_SECONDS = 60.0
+"""For which an event is held in memory at most, whatever was asked for."""
+LONGEST_PAUSE_SECONDS = 24 * 3600.0
+"""For which one goes to the timer: well below what receipts are kept for, so that no paid call is paid again."""
+
+
+@dataclass(slots=True)
+class Tries:
+    """What was tried of an event's step, also before the timer had it: since when, how often, with what remarks.
+
+    `failure` is what the last attempt failed of that was made; `spent` where the time went.
+    """
+
+    started: float
+    count: int
+    notes: deque[str]
+    failure: Failure | None = None
+    spent: Spent = field(default_factory=Spent)
+
+    @classmethod
+    def of(cls, event: Event, now: float) -> "Tries":
+        """What the event says of it."""
+        before = event.body.waiting
+        if before is None or before.started is None:
+            return cls(now, 0, deque(maxlen=MAX_NOTES))
+        notes = deque(before.notes, maxlen=MAX_NOTES)
+        return cls(
+            before.started, before.attempts, notes, before.failure, Spent(retried=max(0.0, now - before.started))
+        )
+
+    def failed(self, attempt: int, failure: Failure) -> Failure:
+        """One more has ended without an outcome; gives what the last one failed of that was made."""
+        self.notes.append(f"attempt {attempt}: {failure.kind}: {failure.message}")
+        if self.failure is None or failure.kind != NO_BUDGET:
+            self.failure = failure
+        return self.failure
+
+    def waiting(self, until: float, failure: Failure) -> Waiting:
+        """What the event says of it while the timer has it."""
+        return Waiting(
+            reason=WaitReason.RETRY,
+            until=until,
+            started=self.started,
+            attempts=self.count,
+            failure=failure.model_copy(update={"traceback": ""}),
+            notes=tuple(map(line, self.notes)),
+        )
 
 
 class Trying:
-    """Lets a role decide about events. `retries` counts tries without an outcome."""
+    """Lets a role decide about events. `retries` counts tries without an outcome.
+
+    `budgets` holds a budget of retries for each tenant: an attempt that it leaves nothing for is not made, and its
+    event waits one of the longest pauses of its policy. `mask` is what exceptions are kept through. `decisions` counts
+    what followed failures, by their class.
+    """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains) -> None:
         self._role = role
         self._ports = ports
         self._chains = chains
         self._random = Random()
+        self.budgets = Budgets(BudgetOptions)
+        self.mask = Mask()
+        self.decisions: Counter[tuple[str, str]] = Counter()
         self.retries = 0
 
     async def records(self, event: Event, delivery: Delivery) -> list[Record]:
         """Try until there is an outcome other than Retry; then the records that follow from it.
 
+        For a pause that the policy leaves to the timer, the one record that brings the event back for its next attempt.
         Raises LostOwnership, LogUnavailable, and MissingVersion for an event that another worker may know.
         """
-        started = self._ports.now()
+        tries = Tries.of(event, self._ports.now())
         policy = Policy(step=self._role.service)
-        notes: deque[str] = deque(maxlen=MAX_NOTES)
-        attempt = event.attempt
         try:
             policy = self._role.policy(event)
         except MissingVersion:
             raise
         except UnknownChain as error:
-            outcome: Outcome = Bury(_failure(error))
+            outcome: Outcome | Record = Bury(self._failure(error))
+            tries.count += 1
         else:
-            with self._ports.span(policy.step, event) if policy.traced else nullcontext() as span:
+            with (
+                tracked(tries.spent),
+                self._ports.span(policy.step, event) if policy.traced else nullcontext() as span,
+            ):
                 if span is not None:
                     event = replace(event, traceparent=span.traceparent)
-                while True:
-                    tried = event if attempt == event.attempt else replace(event, attempt=attempt)
-                    outcome = await self._try(tried, delivery, policy)
-                    if not isinstance(outcome, Retry):
-                        break
-                    self.retries += 1
-                    notes.append(f"attempt {attempt}: {outcome.failure.kind}: {outcome.failure.message}")
-                    if attempt >= policy.attempts.most:
-                        outcome = Bury(outcome.failure, policy.ends_task)
-                        break
-                    await asyncio.sleep(self.pause(policy.attempts, attempt, outcome.after_seconds))
-                    attempt += 1
+                outcome = await self._outcome(event, delivery, policy, tries)
                 if span is not None:
-                    span.tag("outcome", type(outcome).__name__)
-                    span.tag("attempts", attempt - event.attempt + 1)
+                    span.tag("outcome", "Retry" if isinstance(outcome, Record) else type(outcome).__name__)
+                    span.tag("attempts", tries.count)
+        if isinstance(outcome, Record):
+            return [outcome]
         work = Work(
-            self._role.service, policy.step, started, self._ports.now(), attempt - event.attempt + 1, tuple(notes)
+            self._role.service,
+            policy.step,
+            tries.started,
+            self._ports.now(),
+            tries.count,
+            tuple(tries.notes),
+            tries.spent.waited,
+            tries.spent.retried,
         )
         log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)
+
+    async def _outcome(self, event: Event, delivery: Delivery, policy: Policy, tries: Tries) -> Outcome | Record:
+        """What the tries came to, or the record for the timer that lets the event come back for the next one."""
+        attempt, clock = event.attempt, asyncio.get_running_loop().time
+        while True:
+            tried = event if attempt == event.attempt else replace(event, attempt=attempt)
+            mark = tries.spent.mark(clock())
+            outcome = await self._within_budget(tried, delivery, policy)
+            tries.count += 1
+            if not isinstance(outcome, Retry):
+                return outcome
+            self.retries += 1
+            failure = tries.failed(attempt, outcome.failure)
+            decision = self._decide(tried, policy, outcome)
+            if isinstance(decision, GiveUp):
+                return Bury(_given_up(failure, decision), policy.ends_task)
+            pause = decision.after_seconds
+            attempt += 1
+            if policy.held_pause_seconds is not None and pause > policy.held_pause_seconds:
+                waiting = tries.waiting(self._ports.now() + pause, failure)
+                # One that has grown too large by its remarks waits here, as all did without a timer.
+                with suppress(ValueError):
+                    later = replace(event, attempt=attempt).with_body(waiting=waiting)
+                    return delayed(encode(later, delivery.topic), waiting.until)
+            await asyncio.sleep(min(pause, LONGEST_HELD_SECONDS))
+            tries.spent.repeat(mark, clock())
 
     def _settle(self, event: Event, outcome: Outcome, work: Work) -> list[Record]:
         """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
@@ -82,40 +173,81 @@ class Trying:
         except Exception as error:
             log.exception("what %s decided can't be performed", work.step, extra={"task": event.task})
             target = outcome.event if isinstance(outcome, Resume) else event
-            return settle(target, Bury(_failure(error)), work, self._chains)
+            return settle(target, Bury(self._failure(error)), work, self._chains)
+
+    async def _within_budget(self, event: Event, delivery: Delivery, policy: Policy) -> Outcome:
+        """Try once, if it is the first time or the tenant's budget has a retry left."""
+        budget, clock = self.budgets[event.tenant], asyncio.get_running_loop().time
+        if event.attempt == 1:
+            budget.call(clock())
+        elif not budget.take(clock()):
+            return Retry(Failure(kind=NO_BUDGET, message=f"not made: {event.tenant} has no retries left at present"))
+        outcome = await self._try(event, delivery, policy)
+        if event.attempt > 1 and not isinstance(outcome, Retry | Bury):
+            budget.give_back(clock())
+        return outcome
+
+    def _decide(self, event: Event, policy: Policy, outcome: Retry) -> Decision:
+        left = math.inf
+        if policy.keeps_deadline and event.deadline is not None:
+            left = event.deadline - self._ports.now()
+        asked = outcome.after_seconds
+        failed = Failed(
+            class_of(outcome.failure.kind),
+            event.attempt,
+            None if asked is None else min(asked, LONGEST_PAUSE_SECONDS),
+            left,
+            policy.needs_seconds,
+        )
+        has_budget = outcome.failure.kind != NO_BUDGET
+        decision = decide(failed, policy.attempts, has_budget, self._random.random())
+        followed = decision.reason if isinstance(decision, GiveUp) else "again" if has_budget else "no-budget"
+        self.decisions[failed.error_class, followed] += 1
+        return decision
 
     async def _try(self, event: Event, delivery: Delivery, policy: Policy) -> Outcome:
         now = self._ports.now()
         if policy.keeps_deadline and event.deadline is not None and now > event.deadline:
             late = f"its deadline passed {now - event.deadline:.1f} s before {policy.step!r} could start"
             return Bury(Failure(kind="deadline", message=late))
+        task = asyncio.current_task()
         try:
             async with patience(policy.timeout_seconds) as allowed:
                 return await self._role.act(event, self._ports.cell(event.key, delivery))
-        except (LostOwnership, LogUnavailable, MissingVersion, KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (LostOwnership, LogUnavailable, MissingVersion):
             raise
         except BaseException as error:
-            task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+                raise
+            if isinstance(error, GeneratorExit) and not _runs(task):
                 raise
             if isinstance(error, TimeoutError) and allowed.expired():
                 late = f"{policy.step!r} took longer than {policy.timeout_seconds:g} s"
                 return Retry(Failure(kind="timeout", message=late))
-            # Also what is no Exception: a panic of a native library, or the cancellation of what the step waited for.
+            # Also what is no Exception: a panic of a native library, the cancellation of what the step waited for, and
+            # `sys.exit()` in a step. A worker is stopped by signals, which its loop takes, and not by these.
             log.exception("step %s failed", policy.step, extra={"task": event.task, "tenant": event.tenant})
-            return Retry(_failure(error))
+            return Retry(self._failure(error))
 
-    def pause(self, attempts: Attempts, attempt: int, asked: float | None) -> float:
-        """Seconds to the next try: by chance, below a ceiling that doubles, and no less than was asked for."""
-        ceiling = min(attempts.longest_pause_seconds, attempts.first_pause_seconds * 2.0 ** min(attempt - 1, 60))
-        pause = self._random.uniform(0, ceiling)
-        return max(pause, min(asked, LONGEST_PAUSE_ASKED_SECONDS)) if asked is not None else pause
+    def _failure(self, error: BaseException) -> Failure:
+        """An exception as an event carries it, whatever its text is and however long, without secrets."""
+        if isinstance(error, UnknownChain):
+            return Failure(kind="unknown-chain", message=line(str(error)))
+        said = self.mask("".join(traceback.format_exception_only(error)).strip()[:MAX_MASKED])
+        where = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+        return Failure(kind="bug", message=line(said), traceback=self.mask(where[-MAX_MASKED:])[-MAX_TRACEBACK:])
 
 
-def _failure(error: BaseException) -> Failure:
-    """An exception as an event carries it, whatever its text is and however long."""
-    if isinstance(error, UnknownChain):
-        return Failure(kind="unknown-chain", message=line(str(error)))
-    said = "".join(traceback.format_exception_only(error)).strip()
-    where = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
-    return Failure(kind="bug", message=line(said), traceback=where[-MAX_TRACEBACK:])
+def _given_up(failure: Failure, decision: GiveUp) -> Failure:
+    if decision.reason != DEADLINE or failure.kind == DEADLINE:
+        return failure
+    message = f"no time is left for another attempt; the last failed with {failure.kind}: {failure.message}"
+    return failure.model_copy(update={"kind": DEADLINE, "message": line(message)})
+
+
+def _runs(task: "asyncio.Task[object] | None") -> bool:
+    """Whether that is what runs now: a coroutine that is thrown away runs outside of its task."""
+    try:
+        return task is not None and asyncio.current_task() is task
+    except RuntimeError:
+        return False

@@ -1,8 +1,8 @@
 """An event whose chain this worker does not have, or not in that version: it is kept, not failed.
 
 In a rolling upgrade the next owner of its partition may have the version, or this worker when it starts again. So the
-event goes round: back onto its own topic, behind what came meanwhile, until somebody can take its step. When it was
-first missed travels with it, and after so long it is buried.
+event goes round: by the timer back onto its own topic, until somebody can take its step. When the version was first
+missed travels with it, and after so long it is buried.
 """
 
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 from callstream.agents.inference.call import Call, CallFailed, Reply
-from callstream.streams.chain import Attempts, Cell, Chain, Step
+from callstream.streams.chain import Attempts, Cell, Chain, Late, Step
 from callstream.streams.event import Event, Failure, Usage
 from callstream.streams.outcome import Bury, FanOut, Finish, Forward, Hold, Keep, Outcome, Retry, Subtask
 from callstream.streams.routes import END, Routes, Rule
@@ -29,6 +29,7 @@ __all__ = [
     "Forward",
     "Hold",
     "Keep",
+    "Late",
     "Outcome",
     "Reply",
     "Retry",

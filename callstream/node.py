@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -16,6 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
+from callstream.agents.control.controls import subject_of
+from callstream.agents.control.holding import cancelled_holds
+from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
+from callstream.agents.control.room import ControlRoom
+from callstream.agents.control.stopping import Stops
 from callstream.agents.delivery import make_engine, prepare_database
 from callstream.agents.hosting import AppPorts, host, parked
 from callstream.agents.inference.admission.report import TELL_SECONDS
@@ -27,31 +32,41 @@ from callstream.agents.joining.due import DueLook
 from callstream.agents.joining.rows import JoinRows
 from callstream.agents.joining.rows import expired as expired_join
 from callstream.agents.lot import Lot
+from callstream.agents.masking import Mask
 from callstream.agents.notification import Notifier
 from callstream.agents.ports import Role
 from callstream.agents.recorder import Recorder
+from callstream.agents.retry_collector import RetryCollector
 from callstream.agents.review import ReviewDesk
 from callstream.agents.roles import ActRole
+from callstream.agents.schedules.scheduler import Scheduler
 from callstream.agents.spending import TableSpending
 from callstream.agents.steps import StepRole
+from callstream.agents.timer import Releaser, TimerRole
+from callstream.agents.timer_app import Outlet, TimerPorts, host_timer
 from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
+from callstream.known_secrets import known_secrets, model_secrets
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore, check_in
-from callstream.streams.broadcast import listen
+from callstream.streams.broadcast import hear_all, listen
 from callstream.streams.chain import Cell, Chains
+from callstream.streams.clock import Clock
+from callstream.streams.compacted import follow
+from callstream.streams.declare import plan
 from callstream.streams.engine import Layout, ServiceApp
-from callstream.streams.event import Json
+from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim
-from callstream.streams.topics import lanes_of, topic_of
+from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable, Record
+from callstream.streams.wire import LogUnavailable, Record, encode
 from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
-from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, window_over
+from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, seen_before, window_over
+from callstream.tables.timers import Timers
 from callstream.web.app import build_web
 from callstream.web.live import LivePort
 from callstream.web.serve import WebServer
@@ -73,7 +88,7 @@ class UnknownService(ValueError):
 
 def services_of(chains: Chains) -> tuple[str, ...]:
     """Every service that these chains need, in the order of a task's way."""
-    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), REVIEW, NOTIFY)))
+    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE, topics.PAUSED)))
 
 
 def check_services(chains: Chains, names: Sequence[str]) -> tuple[str, ...]:
@@ -94,6 +109,7 @@ class Node:
         self.bootstrap = bootstrap
         self.tracing = Tracing(settings.tracing)
         self.blobs = BlobStore(settings.blobs)
+        self.clock = Clock()
         self.actors: dict[str, Actor] = {}
         self._tables: dict[str, tuple[Readable, str]] = {}
         self._layout = Layout(
@@ -105,12 +121,17 @@ class Node:
         self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
         self._database: AsyncEngine = make_engine(settings.delivery)
         self._workers = Workers(settings.worker_processes)
+        self.room = ControlRoom()
+        self._model.gates.paused = lambda pool: self.room.controls.paused(None, pool=pool) is not None
+        self.room.on_change.append(self._model.gates.pump)
+        self._mask = Mask(known_secrets(settings))
+        REGISTRY.register(RetryCollector(self.actors))
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
         for app in others:
             app.outlet = self.main
-        self.main.opening.insert(0, self._open_outlet)
+        self.main.opening[:0] = [self._open_room, self._open_outlet]
         self.main.background.append(self._run_others)
         self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
@@ -125,28 +146,78 @@ class Node:
                 }
             )
         app = ServiceApp(service, options, self._layout, Table=DurableTable, canonical_url=self._url())
+        app.opening.append(self.room.caught_up)
         match service:
             case "gateway":
                 self._build_gateway(app)
             case "intake":
-                seen = self._table(app, topics.SEEN, older_than("at", self.settings.seen_hours * HOUR))
-                self._host(app, Intake(self.chains, time.time), seen, topics.INTAKE)
+                seen = self._table(app, topics.SEEN, seen_before(self.settings.seen_hours * HOUR))
+                ports = self._host(app, Intake(self.chains, self.clock), seen, topics.INTAKE)
+                self._obeys(app, Stops(service, self.room.controls, ports, self.chains))
             case "review":
                 reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
-                role = ActRole(service, ReviewDesk().act, stateful=True)
-                self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+                self._build_review(app, reviews)
+            case "schedule":
+                self._build_schedule(app)
             case topics.JOIN:
                 self._build_join(app)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
                 app.closing.append(notifier.close)
-                self._host(
+                ports = self._host(
                     app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
                 )
+                self._obeys(app, Stops(service, self.room.controls, ports, self.chains, ends=False))
+            case "timer":
+                self._build_timer(app)
+            case topics.PAUSED:
+                self._build_paused(app)
             case _:
                 self._build_steps(app, service)
         return app
+
+    def _build_timer(self, app: ServiceApp) -> None:
+        table = self._table(app, topics.TIMERS, None)
+        timers = Timers(table)
+        settings = self.settings
+        plans = plan(self.chains, settings.partitions, settings.replicas, settings.retention_hours * HOUR)
+        destinations = frozenset(one.name for one in plans if not is_changelog(one.name)) - {topic_of(TIMER)}
+        ports = TimerPorts(app, table, self.blobs, self.tracing.named(TIMER), self.clock)
+        role = TimerRole(timers, destinations, self.blobs, self.clock)
+        releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
+        self.actors[TIMER] = host_timer(app, role, ports, self.chains, releaser)
+        self._obeys(app, Stops(TIMER, self.room.controls, ports, self.chains, ends=False))
+
+    def _build_review(self, app: ServiceApp, reviews: DurableTable) -> None:
+        controls = self.room.controls
+        desk = ReviewDesk(lambda held: controls.cancelled(subject_of(held)) if controls.any else None)
+        role = ActRole(app.service_name, desk.act, stateful=True)
+        ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+        stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions
+        self._obeys(app, stops)
+
+    def _build_paused(self, app: ServiceApp) -> None:
+        controls, table = self.room.controls, self._table(app, topics.PAUSED, None)
+        lot = Lot(table, lambda _chain, _version, _sequence: None, MOST_PAUSED)
+        role = PausedRole(controls, lambda: any(map(lot.full, lot.partitions())))
+        ports = self._host(app, role, None, topics.PAUSED)
+        actor = self.actors[topics.PAUSED]
+        actor.aside = aside = PausedAside(lot, actor.has_place, parked, controls)
+        app.background.append(actor.keep_lot)
+        stops = Stops(app.service_name, controls, ports, self.chains)
+        stops.waiting, stops.partitions = aside.cancelled, lot.partitions
+        # What does not fit into the table any more waits, however long it has to.
+        self._obeys(app, stops, lambda: bool(controls.pauses_in_force()))
+
+    def _obeys(self, app: ServiceApp, stops: Stops, rests: Callable[[], bool] = lambda: False) -> None:
+        """Have a service's actor hear of commands; it may do nothing while its service is paused, or it `rests`."""
+        actor = self.actors[stops.service]
+        actor.stops = stops
+        app.resting = lambda: actor.resting or rests()
+        app.background.append(actor.keep_stopped)
+        self.room.on_change.append(actor.commanded)
 
     def _build_steps(self, app: ServiceApp, service: str) -> None:
         remembers = any(step.remembers for step in self.chains.steps_of(service))
@@ -158,7 +229,7 @@ class Node:
         if service == topics.INFER and table is not None:
             spending = self._table(app, topics.SPENDING, older_than("at", self.settings.retention_hours * HOUR))
             self._model.share(TableSpending(spending), app.partitions)
-        role = StepRole(service, self.chains, remembers)
+        role = StepRole(service, self.chains, remembers, app.options.held_pause_seconds)
         profiles = Profiles(app, store_options()) if service == PREPARE else None
         if profiles is not None:
             self._tables[topics.PROFILES] = (profiles, service)
@@ -178,13 +249,16 @@ class Node:
         app.opening.append(opening)
         app.closing.append(role.close)
         lanes = lanes_of(service)
-        self._host(app, role, table, *lanes)
+        ports = self._host(app, role, table, *lanes)
+        stops = Stops(service, self.room.controls, ports, self.chains, role, self._model)
+        self._obeys(app, stops, lambda: self._model.gates.resting)
         # A backlog of one lane leaves room for the others.
         actor = self.actors[service]
         actor.most_of_a_topic = -(-app.options.concurrency // len(lanes))
         if service == topics.INFER and table is not None:
             lot = Lot(self._table(app, topics.PARKED, None), role.queue_of)
-            actor.aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
+            actor.aside = aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
+            stops.waiting, stops.partitions = aside.cancelled, lot.partitions
             app.background.append(actor.keep_lot)
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress
@@ -192,16 +266,29 @@ class Node:
 
     def _build_join(self, app: ServiceApp) -> None:
         joins = self._table(app, topics.JOINS, expired_join)
-        desk = JoinDesk(self.chains, join_rows, time.time)
-        self._host(app, desk, joins, topics.JOIN)
+        desk = JoinDesk(self.chains, join_rows, self.clock)
+        ports = self._host(app, desk, joins, topics.JOIN)
+        self._obeys(app, Stops(topics.JOIN, self.room.controls, ports, self.chains, ends=False))
 
         async def send(record: Record, claim: Claim) -> None:
             await app.produce(await check_in(record, self.blobs), claim)
 
-        app.background.append(DueLook(joins, send, time.time).run)
+        app.background.append(DueLook(joins, send, self.clock).run)
+
+    def _build_schedule(self, app: ServiceApp) -> None:
+        async def submit(event: Event, claim: Claim) -> None:
+            await app.produce(encode(event, topic_of(INTAKE)), claim)
+
+        rows = self._table(app, topics.SCHEDULES, None)
+        scheduler = Scheduler(rows, submit, self.chains, self.clock)
+        app.revoked.append(scheduler.forget)
+        app.background.append(scheduler.run)
+        role = ActRole(SCHEDULE, scheduler.act, stateful=False, policy=scheduler.policy)
+        self._host(app, role, rows, topics.SCHEDULES)
 
     def reconfigured(self, options: InferenceOptions) -> None:
         """Other pools of models, limits and weights from now on."""
+        self._mask.learn(model_secrets(options))
         self._model.reconfigured(options)
 
     def _build_gateway(self, app: ServiceApp) -> None:
@@ -209,19 +296,23 @@ class Node:
         latencies = self._table(app, topics.LATENCY, window_over)
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
-        port.journal, port.shown = journal, self._tables
+        port.journal, port.shown, port.room = journal, self._tables, self.room
+        port.pools_set = lambda: self._model.gates
         port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
         app.revoked.append(journal.forget)
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]
-        read = (topics.INTAKE, *services, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
+        read = (topics.INTAKE, *services, TIMER, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
         self._host(app, Recorder(journal), rows, *read)
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
-        server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY), self.settings.web)
+        server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
         app.background.append(self._sweep_blobs)
+        app.background.append(partial(self._sweep_commands, app))
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
+        changes = changelog_of(SCHEDULE, topics.SCHEDULES)
+        app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(
@@ -240,13 +331,20 @@ class Node:
             app.background.append(Sweeper(durable, expired, time.time).run)
         return durable
 
-    def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:
-        ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service))
-        self.actors[role.service] = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+    def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> AppPorts:
+        ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service), self.clock)
+        actor = host(app, role, ports, self.chains, [topic_of(name) for name in names])
+        actor.trying.mask = self._mask
+        self.actors[role.service] = actor
+        return ports
 
     def _url(self) -> str:
         web = self.settings.web
         return web.public_url or f"http://{web.host}:{web.port}"
+
+    async def _open_room(self) -> None:
+        topic = topic_of(topics.CONTROL)
+        await self.room.open(partial(hear_all, self.bootstrap, topic, self.settings.partitions), self.main.fail)
 
     async def _open_outlet(self) -> None:
         """Start what all services send with, before the first of them has anything to send."""
@@ -283,6 +381,15 @@ class Node:
                 sent = await app.enqueue(topic_of(topics.POOLS), partition, name, strict_json.pack(report))
                 await app.delivered(sent, "the report of this replica's pools")
 
+    async def _sweep_commands(self, app: ServiceApp) -> None:
+        """Forget the commands about tasks whose events are gone, once an hour."""
+        while True:
+            await asyncio.sleep(HOUR)
+            for key in self.room.controls.expired(time.time() - self.settings.retention_hours * HOUR):
+                partition = partition_of(key.encode(), app.partitions)
+                with suppress(LogUnavailable):
+                    await app.enqueue(topic_of(topics.CONTROL), partition, key.encode(), None)
+
     async def _sweep_blobs(self) -> None:
         """Delete the blobs that no event can need any more, once an hour."""
         while True:
@@ -295,6 +402,7 @@ class Node:
             await asyncio.sleep(HOUR)
 
     async def _close(self) -> None:
+        await self.room.close()
         await self._model.close()
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)

@@ -31,29 +31,37 @@ NOTE = "<!-- written by docs/make_reference.py: change the code and run it -->\n
 
 ON_TOPIC = {
     topics.INTAKE: ("tasks as they were handed in (sequence 0)", "intake, gateway"),
+    topics.TIMER: (
+        "events for later: retries after a long pause, tasks with `run_at`; headers below",
+        "timer, gateway",
+    ),
     topics.REVIEW: ("held tasks: `body.held` says why", "review, gateway"),
     topics.VERDICTS: ("what people decided about held tasks", "review"),
+    topics.SCHEDULES: ("commands to schedules: set, pause, resume, trigger, remove", "schedule"),
     topics.FINISHED: ("tasks that have ended: `body.end`, `body.result`, `body.failure`", "notify, gateway"),
+    topics.PAUSED: ("events whose task, chain or tenant is paused, on their way to table `paused`", "paused"),
     topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
     topics.DEAD: ("what could not be done or read, with the reason", "nobody: for people"),
 }
 IN_TABLE = {
     topics.SEEN: "what was decided about each submission: digest, version, start, deadline",
     topics.REVIEWS: "held tasks and their verdicts",
+    topics.TIMERS: "records that wait for their time, in the order of when they are due",
     topics.TASKS: "each task as the status API shows it",
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
+    topics.PAUSED: "events whose task, chain or tenant is paused, until that ends",
     topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
     topics.JOINS: "tasks at a join, what their sub-tasks gave, and what is due",
+    topics.SCHEDULES: "each schedule: what it hands in, when it is due; every gateway reads its changelog",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
 IN_HEADER = {
     "ce_specversion": "CloudEvents version",
     "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
-    "ce_type": "`callstream.task`, or that with `.held`, `.finished`, `.rejected`, `.failed`, `.dead`, `.notified`, "
-    "`.subtask`, `.due`, `.undo` or `.unversioned`",
+    "ce_type": "`callstream.task`, or that with `.held`, `.waiting`, `.undo`, `.notified`, `.dead`, `.finished`, …",
     "ce_subject": "the task's id",
     "ce_time": "when the task was accepted",
     "ce_partitionkey": "the record's key: tenant and id, length-prefixed",
@@ -64,7 +72,11 @@ IN_HEADER = {
     "ce_priority": "high, normal or low",
     "ce_attempt": "from 1",
     "ce_expirytime": "its deadline, if it has one",
+    "ce_runat": "when its first step may start, if that was asked for",
     "ce_traceparent": "W3C trace context, if it has one",
+    "callstream-due": "on `callstream.timer`: when it is due, microseconds since 1970",
+    "callstream-destination": "on `callstream.timer`: the topic that it is for",
+    "callstream-type": "on `callstream.timer`: its `ce_type` there",
     "content-type": "the body is JSON; `application/cloudevents+json` (structured mode) is read too",
 }
 IN_BODY = {
@@ -72,11 +84,12 @@ IN_BODY = {
     "digest": "SHA-256 of the submission, hex: two submissions are the same if it is",
     "outputs": "each step's output, by the step's name",
     "trail": "what was done: step, service, times, attempts, usage, notes",
-    "end": "finished, rejected or failed, once it has ended",
+    "end": "finished, rejected, failed or cancelled, once it has ended",
     "failure": "kind, message, step, traceback",
     "held": "why it is held",
+    "waiting": "why the timer has it, until when, and what was tried of its step so far",
     "result": "what the caller gets, once it is finished",
-    "undoing": "on its way back: the number of the step that is undone next, and how the task ends after it",
+    "undoing": "of a task on its way back: the step that is undone next, and the end that it comes to",
     "additions": "members that a newer program wrote and this one does not know; passed on as they are",
 }
 

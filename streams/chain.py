@@ -4,6 +4,7 @@ A step is a class with `act`. Its `service` says which process runs it; callstre
 `moderate` and `deliver`, and a step that names another gets a service, a topic and a group of its own.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -11,11 +12,26 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from callstream.streams import strict_json
+from callstream.streams.errorclass import FINAL, ErrorClass
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
 from callstream.streams.routes import END, Routes
-from callstream.streams.topics import DEAD, FINISHED, INTAKE, JOIN, NOTIFIED, PROFILES, REVIEW, VERDICTS
+from callstream.streams.topics import (
+    CONTROL,
+    DEAD,
+    FINISHED,
+    INTAKE,
+    JOIN,
+    NOTIFIED,
+    PAUSED,
+    PROFILES,
+    REVIEW,
+    SCHEDULE,
+    SCHEDULES,
+    TIMER,
+    VERDICTS,
+)
 
 MAX_STEPS = MAX_HOPS // 2 - 1
 """Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
@@ -24,8 +40,14 @@ MOST_FINDINGS = 10_000
 """Each finding of a validation costs time to tell; of more than these only the number is told."""
 
 MAX_VERSION = 999_999
+LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
 MAX_INPUT_BYTES = 3 * 1024 * 1024
-RESERVED = frozenset({INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, "gateway", "notify"})
+RESERVED = frozenset(
+    {
+        *(INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, CONTROL, PAUSED),
+        *("gateway", "notify"),
+    }
+)
 """Names of topics and services that take no steps."""
 
 
@@ -59,11 +81,52 @@ class Cell(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """How often a step is tried, and how long the pauses between tries grow (full jitter, capped)."""
+    """How often a step is tried, and how long the pauses between tries grow (full jitter, capped).
+
+    `by_class` says it otherwise for failures of a class (`callstream.streams.errorclass`), such as
+    `{"bug": Attempts(most=1), "overloaded": Attempts(most=20, longest_pause_seconds=120)}`. What was refused, or is
+    past its deadline, is never tried again. Raises ValueError for what makes no policy.
+    """
 
     most: int = 5
     first_pause_seconds: float = 0.5
     longest_pause_seconds: float = 30.0
+    by_class: Mapping[str, "Attempts"] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"attempts: most is {self.most}; a step is tried at least once")
+        for name in ("first_pause_seconds", "longest_pause_seconds"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"attempts: {name} is {seconds}; it takes seconds, 0 or more")
+        classes = [str(one) for one in ErrorClass if one not in FINAL]
+        for name, own in self.by_class.items():
+            if name not in classes:
+                raise ValueError(f"attempts: by_class has {name!r}; what may be tried again is {', '.join(classes)}")
+            if own.by_class:
+                raise ValueError(f"attempts: by_class[{name!r}] has a by_class of its own")
+
+    def of(self, error_class: str) -> "Attempts":
+        """Those for failures of a class."""
+        return self.by_class.get(error_class, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What a step does when less time is left than it, and the rest of its chain, usually take.
+
+    `first`: its model calls go before the others of their tenant and lane, the earliest deadline first. `pool`: its
+    calls ask this one instead, a cheaper or a faster one. `skip`: the task goes on without the step's output; else it
+    ends here (kind `deadline`), and takes no more of what others need. Where a pool is named, that is asked first.
+
+    >>> Late(first=True, pool="small", skip=True)
+    Late(first=True, pool='small', skip=True)
+    """
+
+    first: bool = False
+    pool: str | None = None
+    skip: bool = False
 
 
 class Step:
@@ -71,15 +134,22 @@ class Step:
 
     `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. A step that
     `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
-    once in that process with its `Tools` before the first event, `close` after the last.
+    once in that process with its `Tools` before the first event, `close` after the last. Where its task is cancelled
+    meanwhile `act` is cancelled too, unless the step is not `cuttable`: what it has begun is then brought to its end.
+
+    `late` says what happens when the task's time is short; unset, the step begins as long as any is left.
+    `expected_seconds` is what it usually takes, without waiting; unset, that is learned from what it took.
     """
 
     name: str
     service: ClassVar[str]
     remembers: ClassVar[bool] = False
     joins: ClassVar[bool] = False
+    cuttable: ClassVar[bool] = True
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
+    late: Late | None = None
+    expected_seconds: float | None = None
     undoes: bool = False
     """Whether `undo` takes back what `act` has done, when the task ends badly after all."""
 
@@ -93,6 +163,10 @@ class Step:
 
     async def close(self) -> None:
         """Give it back."""
+
+    async def was_done(self, event: Event) -> bool:
+        """Whether its effect is there already: asked of one that is not `cuttable`, before its task is cancelled."""
+        return False
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide about one event. It may save its state; it can neither send nor acknowledge."""
@@ -108,7 +182,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Chain:
-    """A versioned list of steps for one kind of task. A task finishes on the version that it started on."""
+    """A versioned list of steps for one kind of task. A task finishes on the version that it started on.
+
+    A task that is handed in without a deadline has one `deadline_seconds` later, if that is set.
+    """
 
     name: str
     input: type[BaseModel]
@@ -118,9 +195,11 @@ class Chain:
     """What the caller gets in the end; by default the outputs of all steps."""
     routes: Mapping[str, Routes] = field(default_factory=dict)
     """Where a task goes after a step, by its name (`intake`: where it starts); without one, to the next step."""
+    deadline_seconds: float | None = None
 
     def __post_init__(self) -> None:
         TypeAdapter(Name).validate_python(self.name)
+        self._check_seconds("deadline_seconds", self.deadline_seconds)
         if not 1 <= self.version <= MAX_VERSION:
             raise ValueError(f"chain {self.name}: version {self.version} is not within 1 to {MAX_VERSION:,}")
         names = [step.name for step in self.steps]
@@ -137,13 +216,20 @@ class Chain:
                 raise ValueError(f"chain {self.name}: {step.service!r} is no service that steps can run on")
             if (step.service == JOIN) != step.joins:
                 raise ValueError(f"chain {self.name}: on the service {JOIN!r} runs a Join, and nothing else does")
+            self._check_seconds(f"expected_seconds of step {step.name}", step.expected_seconds)
         for name, routes in self.routes.items():
-            for target in (name, *routes.targets):
-                if target not in (names if target is not name else (INTAKE, *names)) and target != END:
-                    known = ", ".join(names)
-                    raise ValueError(
-                        f"chain {self.name}: routes of {name!r}: no step is called {target!r}; known: {known}"
-                    )
+            self._check_routes(name, routes)
+
+    def _check_routes(self, name: str, routes: Routes) -> None:
+        known = [step.name for step in self.steps]
+        for target in (*(() if name == INTAKE else (name,)), *routes.targets):
+            if target not in (*known, END):
+                told = ", ".join(known)
+                raise ValueError(f"chain {self.name}: routes of {name!r}: no step is called {target!r}; known: {told}")
+
+    def _check_seconds(self, what: str, seconds: float | None) -> None:
+        if seconds is not None and not 0 < seconds <= LONGEST_DEADLINE_SECONDS:
+            raise ValueError(f"chain {self.name}: {what} is {seconds}; it takes seconds, more than 0, a year at most")
 
     def validate_input(self, given: Mapping[str, Any]) -> Json:
         """The input as the model has it, in JSON types. Raises InvalidInput, naming each place and what is wrong."""

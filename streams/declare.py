@@ -16,6 +16,7 @@ from aiokafka.errors import (
 
 from callstream.streams.chain import Chains
 from callstream.streams.topics import (
+    CONTROL,
     DEAD,
     FINISHED,
     INFER,
@@ -25,10 +26,13 @@ from callstream.streams.topics import (
     NOTIFIED,
     OWN_TABLES,
     PARKED,
+    PAUSED,
     POOLS,
     RECEIPTS,
     REVIEW,
+    SCHEDULES,
     SPENDING,
+    TIMER,
     VERDICTS,
     TopicPlan,
     changelog_of,
@@ -59,9 +63,10 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
     services = [lane for service in chains.services() for lane in lanes_of(service)]
-    names = dict.fromkeys((INTAKE, *services, REVIEW, VERDICTS, FINISHED, NOTIFIED))
+    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES, PAUSED))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
+    plans.append(TopicPlan(topic_of(CONTROL), partitions, replicas, retention_seconds, compacted=True))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
     plans += [
         TopicPlan(changelog_of(service, table), partitions, replicas, retention_seconds, True, MAX_DEAD_RECORD_BYTES)

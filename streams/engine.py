@@ -32,6 +32,7 @@ from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
 from callstream.streams.outstanding import Outstanding, Overdue
 from callstream.streams.ownership import Claim, Ownership
+from callstream.streams.retry_budget import BudgetOptions
 from callstream.streams.topics import group_of, is_changelog
 from callstream.streams.transport import Transport
 from callstream.streams.watchdog import Stalled, Watchdog
@@ -72,6 +73,9 @@ class EngineOptions(BaseModel):
     handover_seconds: Annotated[
         float, Field(ge=0, le=30, description="what runs may take to finish before its partition goes to another")
     ] = 5.0
+    held_pause_seconds: Annotated[
+        float, Field(ge=0, le=60, description="a longer pause before a step's next attempt is the timer's to wait for")
+    ] = 5.0
     missing_version_hours: Annotated[
         float, Field(gt=0, le=24 * 30, description="how long a task waits for a worker with its version")
     ] = 24.0
@@ -85,6 +89,9 @@ class EngineOptions(BaseModel):
     buffer_records: Annotated[int, Field(ge=64, description="records of a topic held in memory before it pauses")] = (
         2_048
     )
+    retry_budget: Annotated[
+        BudgetOptions, Field(description="how many attempts of steps may be retries, by service, process and tenant")
+    ] = BudgetOptions()
 
     @model_validator(mode="after")
     def _that_no_buffer_overflows(self) -> Self:
@@ -129,7 +136,8 @@ class ServiceApp(faust.App):
 
     Callbacks: `opening` are awaited before the first event; `handing` when the group asks for the partitions, with the
     seconds that what runs may take, and `revoked` called the moment they go; `draining` awaited at a stop with the
-    seconds that what runs may take, `closing` after that; `background` runs meanwhile.
+    seconds that what runs may take, `closing` after that; `background` runs meanwhile. While it is `resting`, by order,
+    lag without progress is no stall.
 
     `outlet` is the app whose producer sends for this one: services of one process share one, since many records in few
     requests cost the broker and the process less.
@@ -152,6 +160,7 @@ class ServiceApp(faust.App):
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.progress: Callable[[], int] = lambda: 0
+        self.resting: Callable[[], bool] = lambda: False
         self.failure: BaseException | None = None
         self.outlet: ServiceApp = self
         self._outstanding = Outstanding(options.delivery_timeout_seconds)
@@ -300,7 +309,7 @@ class ServiceApp(faust.App):
         dog = Watchdog(self.options.watchdog_seconds, time.monotonic())
         while not self.should_stop:
             await asyncio.sleep(min(5.0, self.options.watchdog_seconds / 4))
-            lag = await self.lag()
+            lag = 0 if self.resting() else await self.lag()
             stalled = dog.look(lag, self.progress(), time.monotonic())
             if stalled is not None:
                 self.fail(Stalled(f"{self.service_name}: {stalled}"))

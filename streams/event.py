@@ -20,6 +20,7 @@ TASK_NOTIFIED = "callstream.task.notified"
 TASK_SUBTASK = "callstream.task.subtask"
 TASK_JOIN_DUE = "callstream.task.due"
 TASK_UNVERSIONED = "callstream.task.unversioned"
+TASK_WAITING = "callstream.task.waiting"
 VERDICT = "callstream.review.verdict"
 
 PARENT = "parent"
@@ -60,6 +61,14 @@ class End(StrEnum):
     FINISHED = "finished"
     REJECTED = "rejected"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class WaitReason(StrEnum):
+    """Why a task is with the timer."""
+
+    RETRY = "retry"
+    SCHEDULED = "scheduled"
 
 
 class Strict(BaseModel):
@@ -89,7 +98,10 @@ class Usage(Strict):
 
 
 class Hop(Strict):
-    """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks."""
+    """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks.
+
+    Of the seconds between, it `waited` so many for capacity, and so many went into tries that failed and their pauses.
+    """
 
     step: Name
     service: Name
@@ -98,6 +110,8 @@ class Hop(Strict):
     attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     usage: Usage | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
+    waited: Moment = 0.0
+    retried: Moment = 0.0
     undo: bool = False
 
 
@@ -106,6 +120,21 @@ class Undoing(Strict):
 
     step: Count
     end: End
+
+
+class Waiting(Strict):
+    """Why a task is with the timer, until when (epoch seconds), and what was tried of its step before.
+
+    Since `started` so many `attempts` of the step have ended without an outcome, the last of them in `failure`; none of
+    a task that has yet to begin.
+    """
+
+    reason: WaitReason
+    until: Moment
+    started: Moment | None = None
+    attempts: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    failure: Failure | None = None
+    notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
 
 
 class Submission(Strict):
@@ -121,6 +150,7 @@ class Body(Strict):
 
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
     `additions` is for members that older programs do not know: they pass them on as they are.
+    `waiting` is set while the timer has the event, and stays when it has come back, until its step is done.
     """
 
     submission: Submission
@@ -130,6 +160,7 @@ class Body(Strict):
     end: End | None = None
     failure: Failure | None = None
     held: Line | None = None
+    waiting: Waiting | None = None
     result: Json | None = None
     undoing: Undoing | None = None
     additions: Annotated[dict[Name, Json], Field(max_length=MAX_EXTENSIONS)] = {}
@@ -141,6 +172,7 @@ class Event:
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
     `extensions` are the attributes beside those that have a field here, by name: whoever reads them passes them on.
+    The first step starts no earlier than `run_at`.
     """
 
     tenant: Tenant
@@ -156,6 +188,7 @@ class Event:
     traceparent: str | None = None
     type: str = TASK
     extensions: Mapping[str, str] = field(default_factory=dict)
+    run_at: float | None = None
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:

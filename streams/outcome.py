@@ -84,11 +84,26 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The task was cancelled: it ends here, and `reason` is told to the caller. `usage` is what may have been paid."""
+
+    reason: str
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The event as it is, once more: to the step that it is about to take, or to where paused tasks wait."""
+
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """Perform `outcome` for another event of the same task: the one that was held, or the one that starts a chain."""
 
     event: Event
-    outcome: Forward | Finish | Bury
+    outcome: Forward | Finish | Bury | Cancelled
 
 
-Outcome = Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Resume
+Outcome = Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Resume

@@ -11,17 +11,24 @@ VERDICTS = "verdicts"
 NOTIFIED = "notified"
 SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
 SPENDING = "spending"
+TIMER, TIMERS = "timer", "timers"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
 JOIN = "join"
 JOINS = "joins"
+SCHEDULE, SCHEDULES = "schedule", "schedules"
+CONTROL = "control"
+PAUSED = "paused"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
     ("prepare", PROFILES),
+    (TIMER, TIMERS),
+    (SCHEDULE, SCHEDULES),
+    (PAUSED, PAUSED),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 

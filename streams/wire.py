@@ -2,7 +2,7 @@
 
 Attributes are `ce_*` headers, the body is JSON. Extensions: `traceparent` (distributed tracing), `partitionkey`,
 `sequence`, `expirytime`, `dataref` (the body is in the blob store: a claim check), and ours: `tenant`, `chain`,
-`chainversion`, `priority`, `attempt`. The task's id is the `subject`.
+`chainversion`, `priority`, `attempt`, `runat`. The task's id is the `subject`.
 """
 
 import re
@@ -84,6 +84,8 @@ def encode(event: Event, topic: str) -> Record:
     }
     if event.deadline is not None:
         attributes["expirytime"] = timestamp(event.deadline)
+    if event.run_at is not None:
+        attributes["runat"] = timestamp(event.run_at)
     if event.traceparent is not None:
         attributes["traceparent"] = event.traceparent
     attributes |= {name: value for name, value in event.extensions.items() if name not in attributes}
@@ -242,6 +244,7 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             traceparent=text("traceparent") if "traceparent" in attributes else None,
             type=text("type"),
             extensions=_extensions(attributes),
+            run_at=moment("runat") if "runat" in attributes else None,
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None

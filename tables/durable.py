@@ -24,7 +24,7 @@ OFFSET_KEY = b"__faust\0offset__"
 MOST_COUNTED = 2_000
 
 
-def store_options(block_cache_bytes: int = 2 << 20, write_buffer_bytes: int = 2 << 20) -> dict[str, Any]:
+def store_options(block_cache_bytes: int = 1 << 20, write_buffer_bytes: int = 1 << 20) -> dict[str, Any]:
     """RocksDB settings of one partition's database. Faust's own defaults are 2 GiB and 3 x 64 MiB for each."""
     return {
         "driver": "rocksdict",

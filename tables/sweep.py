@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from callstream.streams import strict_json
-from callstream.streams.event import Json
+from callstream.streams.event import End, Json
 from callstream.streams.ownership import LostOwnership
 from callstream.tables.latency import decode_key
 from callstream.tables.rows import Rows
 
 log = logging.getLogger("callstream.sweep")
 
+ENDS = frozenset(map(str, End))
 Expired = Callable[[bytes, Json, float], bool]
 ROWS_A_STEP = 200
 SECONDS_BETWEEN_STEPS = 0.5
@@ -28,11 +29,20 @@ def older_than(member: str, seconds: float) -> Expired:
     return expired
 
 
+def seen_before(seconds: float) -> Expired:
+    """Submissions that were seen longer ago than that; of one that is to start later, that have started."""
+
+    def expired(_: bytes, row: Json, now: float) -> bool:
+        return bool(max(row["at"], row.get("run_at") or 0.0) + seconds < now)
+
+    return expired
+
+
 def ended_before(seconds: float) -> Expired:
     """Tasks that ended longer ago than that; tasks that still run are kept however old they are."""
 
     def expired(_: bytes, row: Json, now: float) -> bool:
-        return row["state"] in ("finished", "rejected", "failed") and row["updated"] + seconds < now
+        return row["state"] in ENDS and row["updated"] + seconds < now
 
     return expired
 

@@ -14,16 +14,21 @@ from callstream.streams.event import (
     TASK_NOTIFIED,
     TASK_SUBTASK,
     TASK_UNVERSIONED,
+    TASK_WAITING,
+    End,
     Event,
     Hop,
     Json,
+    Waiting,
+    WaitReason,
 )
+from callstream.streams.timespent import StepTime, step_times
 
 State = str
 MISSING, SUBTASK = "missing", "subtask"
 """The outputs that remarks about a task have: a version that a worker misses, a sub-task that has ended."""
 MOST_NUMBER = 9_999
-_RANK = {"held": 0, "accepted": 1, "running": 1, "finished": 2, "rejected": 2, "failed": 2}
+_ENDED = frozenset(map(str, End))
 
 
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
@@ -34,7 +39,10 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return _counted(row if row is not None else _early(event, chains, now), event, now), ()
     if event.type == TASK_UNVERSIONED:
         return _unversioned(row, event, chains, now), ()
-    if row is not None and _progress(event) <= (row["sequence"], _RANK[row["state"]]):
+    if row is not None and _progress(event) <= _reached(row):
+        return row, ()
+    if row is not None and event.body.end is End.CANCELLED and row["state"] in _ENDED:
+        # It had ended before the order to cancel it reached it.
         return row, ()
     seen = len(row["steps"]) if row is not None else 0
     new = event.body.trail[seen:]
@@ -42,21 +50,34 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
 
 
 def state_of(event: Event) -> State:
-    """What an event says about its task: accepted, running, held, finished, rejected or failed."""
+    """What an event says about its task: accepted, running, held, finished, rejected, failed or cancelled."""
     if event.body.end is not None:
         return str(event.body.end)
     if event.type == TASK_HELD:
         return "held"
-    return "accepted" if event.sequence == 0 else "running"
+    return "accepted" if event.sequence == 0 or _is_scheduled(event) else "running"
 
 
-def _progress(event: Event) -> tuple[int, int]:
-    return event.sequence, _RANK[state_of(event)]
+def _is_scheduled(event: Event) -> bool:
+    waiting = event.body.waiting
+    return event.type == TASK_WAITING and waiting is not None and waiting.reason is WaitReason.SCHEDULED
+
+
+def _progress(event: Event) -> tuple[int, int, int]:
+    """How far an event is: its step, the attempt at it, and whether it is before that, at it, or the end."""
+    waits = event.type in (TASK_HELD, TASK_WAITING)
+    return event.sequence, event.attempt, 2 if event.body.end is not None else 0 if waits else 1
+
+
+def _reached(row: Json) -> tuple[int, int, int]:
+    waits = row["state"] == "held" or "waiting" in row
+    return row["sequence"], row.get("attempt", 1), 2 if row["state"] in _ENDED else 0 if waits else 1
 
 
 def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     body = event.body
     failure = body.failure
+    waiting = body.waiting if event.type == TASK_WAITING and body.end is None else None
     return {
         "tenant": event.tenant,
         "id": event.task,
@@ -68,9 +89,11 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "created": event.time,
         "updated": now,
         "deadline": event.deadline,
+        "run_at": event.run_at,
         "sequence": event.sequence,
+        "attempt": event.attempt,
         "traceparent": event.traceparent,
-        "steps": [_step(hop) for hop in body.trail],
+        "steps": [_step(hop, took) for hop, took in zip(body.trail, step_times(body.trail, event.time), strict=True)],
         "next": _next_step(event, chains),
         "result": body.result,
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
@@ -80,10 +103,20 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "missing": _still_missing(row, event),
         "parent": event.extensions.get(PARENT),
         "subtasks": _subtasks(row, event),
+        **({"waiting": _waiting(waiting)} if waiting is not None else {}),
     }
 
 
-def _step(hop: Hop) -> Json:
+def _waiting(waiting: Waiting) -> Json:
+    """Why the timer has a task, until when, and how its last attempt failed."""
+    told: Json = {"reason": str(waiting.reason), "until": waiting.until}
+    if waiting.failure is not None:
+        told["attempts"] = waiting.attempts
+        told["failure"] = waiting.failure.model_dump(include={"kind", "message", "step"})
+    return told
+
+
+def _step(hop: Hop, took: StepTime) -> Json:
     usage = hop.usage
     return {
         "step": hop.step,
@@ -91,6 +124,9 @@ def _step(hop: Hop) -> Json:
         "started": hop.started,
         "ended": hop.ended,
         "seconds": round(hop.ended - hop.started, 6),
+        "waited": round(took.waited, 3),
+        "worked": round(took.worked, 3),
+        "retried": round(took.retried, 3),
         "attempts": hop.attempts,
         "model": usage.model if usage else None,
         "calls": usage.calls if usage else None,

@@ -35,6 +35,8 @@ class WriteBack(Step):
     """
 
     service = "deliver"
+    # Its row may be there while it is cut: it is brought to its end, and asked before the next try.
+    cuttable = False
     # A database that is away for some minutes is waited for: the task has been paid for already.
     attempts = Attempts(most=100, first_pause_seconds=0.5, longest_pause_seconds=10.0)
 
@@ -43,8 +45,8 @@ class WriteBack(Step):
         self.undoes = undoes
         self._row = row
         self._prompt = prompt
-        self._writer: BatchWriter[Write] | None = None
         self._store: CatalogueStore | None = None
+        self._writer: BatchWriter[Write] | None = None
 
     async def open(self, tools: Tools) -> None:
         """Take the worker's database, whose schema is up to date."""
@@ -56,6 +58,12 @@ class WriteBack(Step):
         if self._writer is not None:
             await self._writer.close()
             self._writer = None
+
+    async def was_done(self, event: Event) -> bool:
+        """Whether the rows of an event are there. Raises what the database does."""
+        if self._store is None:
+            raise RuntimeError(f"step {self.name!r} was not opened")
+        return await self._store.has(event.tenant, event.task, self.name)
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Write the rows of one event."""

@@ -12,6 +12,7 @@ from callstream.agents.inference.admission.permit import Permit, Stale
 from callstream.agents.inference.admission.ratelimit import Told
 from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Reply, times
 from callstream.agents.inference.failures import Kind, failed
+from callstream.agents.spent import waiting
 
 
 def admission(gates: Mapping[str, Gate], told: "Mapping[str, Told | None]") -> Layer:
@@ -29,7 +30,9 @@ def admission(gates: Mapping[str, Gate], told: "Mapping[str, Told | None]") -> L
             refusals = 0
             while True:
                 try:
-                    reply = await _sent(inner, call, await gate.admit(call), told)
+                    with waiting():
+                        permit = await gate.admit(call)
+                    reply = await _sent(inner, call, permit, told)
                 except Stale as stale:
                     refusals += stale.refused
                 else:

@@ -30,9 +30,11 @@ class Call:
 
     `request` is the body of an OpenAI chat completion without `model`; `deadline` is epoch seconds.
     `cell` is where the receipt is kept; `traceparent` the span that the call belongs to. `timeout_seconds` bounds each
-    request, and no wait for leave to send it. The others are set by layers on the way in: the number of the request,
-    the endpoint's name, which flight of which worker process carries it, the endpoints that have failed it, those that
-    must not have it, the leave to send it, and whether it is asked a second time because it takes long.
+    request, and no wait for leave to send it. `again`: its step was tried before, so that its first request is a retry.
+    `first`: it goes before others of its tenant and lane whose deadline is later. `needs_seconds` is what is left to do
+    for the task from here on: with less time it is not sent. The others are set by layers on the way in: the number of
+    the request, the endpoint's name, which flight of which worker process carries it, the endpoints that have failed
+    it, those that must not have it, the leave to send it, and whether it is asked a second time because it takes long.
     """
 
     id: str
@@ -45,6 +47,9 @@ class Call:
     traceparent: str | None = None
     timeout_seconds: float = 60.0
     priority: Priority = Priority.NORMAL
+    again: bool = False
+    first: bool = False
+    needs_seconds: float = 0.0
     attempt: int = 1
     endpoint: str | None = None
     flight: str = ""

@@ -23,6 +23,7 @@ from pydantic import (
 from yarl import URL
 
 from callstream.streams.keys import Name, Tenant
+from callstream.streams.retry_budget import BudgetOptions
 
 MOST_KEY_BYTES = 8192
 MOST_PRICE = 1_000_000
@@ -234,6 +235,10 @@ class RetryOptions(_Options):
         ge=0,
         le=600,
         description="Most of an endpoint's Retry-After that is waited here; beyond: the step retries.",
+    )
+    budget: BudgetOptions = Field(
+        default=BudgetOptions(a_second=2.0),
+        description="How many requests may be retries, by endpoint and process; beyond: the step waits and retries.",
     )
 
 

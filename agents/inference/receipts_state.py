@@ -90,6 +90,23 @@ def fail(row: Json | None, call_id: str) -> Json | None:
     return _with(row, call_id, found.model_copy(update={"state": State.FAILED}))
 
 
+def taken(row: Json | None, prefix: str) -> Usage | None:
+    """What the calls whose ids begin so took or may have taken, those without an answer too; None for none."""
+    found = [Receipt.model_validate(kept) for call_id, kept in _calls(row).items() if call_id.startswith(prefix)]
+    if not found:
+        return None
+    answered = [one.usage for one in found if one.usage is not None]
+    open_requests = sum(one.requests + one.repeats for one in found if one.state is State.STARTED)
+    return Usage(
+        model=answered[-1].model if answered else "",
+        endpoint=answered[-1].endpoint if answered else found[-1].endpoint,
+        calls=open_requests + sum(one.calls for one in answered),
+        repeated=sum(one.repeated for one in answered),
+        tokens_in=sum(one.tokens_in for one in answered),
+        tokens_out=sum(one.tokens_out for one in answered),
+    )
+
+
 def reply_in(receipt: Receipt) -> Reply | None:
     """The answer that a receipt holds."""
     if receipt.state is not State.ANSWERED:

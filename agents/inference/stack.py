@@ -8,7 +8,8 @@ From the outside in, and why each stands where it does:
 3. `race` asks a second time where a request takes long, in pools that say so. It stands above admission, so that
    limits hold for the second as for the first, and above `retry`, so that the first is tried again as if it were
    alone; the second is one request. Above `race` are the receipts: one answer, which counts the requests of both.
-4. `retry` sits above admission: a paused call holds no place, and comes back as any other.
+4. `retry` sits above admission: a paused call holds no place, and comes back as any other. What its budgets don't
+   allow it gives back to the step.
 5. `fallback` asks another endpoint where this one never will; a try of each endpoint is one attempt of `retry`.
 6. `admission` lets the call wait until an endpoint may have it, and names it; all below is by endpoint. What is
    turned away with 429 waits here again: neither `retry` nor the task hears of it.
@@ -34,6 +35,7 @@ from callstream.agents.inference.admission.purse import SpendingRows
 from callstream.agents.inference.admit import admission, place
 from callstream.agents.inference.call import Call, Layer, Model, Reply
 from callstream.agents.inference.client import Client
+from callstream.agents.inference.endpoint_budgets import EndpointBudgets
 from callstream.agents.inference.fallback import fallback
 from callstream.agents.inference.hedge import Hedges
 from callstream.agents.inference.metrics import metrics
@@ -68,6 +70,15 @@ class ModelStack:
         """Other pools, limits and weights from now on; calls that wait do so under the new ones."""
         self._client.reconfigured(options)
         self.gates.reconfigured(options)
+
+    def waiting(self) -> frozenset[tuple[str, str]]:
+        """Tenant and id of each task of which every call waits at a gate."""
+        at_gates, flights = self.gates.tasks(), self._flights.tasks()
+        return frozenset(owner for owner, count in at_gates.items() if count >= flights[owner])
+
+    def cut(self, tenant: str, task: str) -> None:
+        """Nobody wants the answers of a task's calls any more: cancel their requests."""
+        self._flights.cut(tenant, task)
 
     def snapshot(self) -> FlightsSnapshot:
         """Calls under way."""
@@ -115,7 +126,7 @@ def build_model(
         receipts.remember,
         flights,
         hedges.race,
-        retry(options.retry, sources),
+        retry(options.retry, sources, EndpointBudgets(options.retry.budget, gates.pools, time.monotonic, registry)),
         fallback(gates.pools),
         admission(gates, client.told),
         timeout(sources.clock),

@@ -1,13 +1,14 @@
 """`Infer`: the step that asks a model. Also the pattern for steps of your own that call models."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
+from callstream.agents.haste import haste
 from callstream.agents.inference.call import Call, CallFailed, Model, Reply
 from callstream.agents.inference.failures import Kind
 from callstream.agents.tools import Tools
-from callstream.streams.chain import Attempts, Cell, Step
+from callstream.streams.chain import Attempts, Cell, Late, Step
 from callstream.streams.event import Event, Failure, Json
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 
@@ -66,9 +67,11 @@ class Infer(Step):
 
         Infer(name="title", pool="copywriter", request=title_request, parse=as_title, asks=3)
 
-    Where the pool would answer after the task's deadline, the call is not made. `late_pool` names one that is asked
-    instead, a cheaper or faster one; with `skip_late` the task goes on without an output, where it would be buried:
+    Where the pool would answer after the task's deadline, the call is not made. `late` says what then: another pool is
+    asked, a cheaper or faster one, and the task goes on without an output, where it would be buried. `late_pool` and
+    `skip_late` say the same:
 
+        Infer(name="polish", pool="large", late=Late(pool="small", skip=True))
         Infer(name="polish", pool="large", late_pool="small", skip_late=True)
 
     A step of your own that calls models does the same. Its service needs a table for its receipts, or simply be
@@ -103,12 +106,18 @@ class Infer(Step):
     timeout_seconds: float = 60.0
     late_pool: str | None = None
     skip_late: bool = False
+    late: Late | None = None
+    expected_seconds: float | None = None
     service: ClassVar[str] = "infer"
     remembers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.asks <= 8:
             raise ValueError(f"step {self.name}: asks is {self.asks}; 1 to 8 are allowed")
+        if self.late_pool is not None or self.skip_late:
+            if self.late is not None:
+                raise ValueError(f"step {self.name}: say with late alone what late_pool and skip_late would")
+            self.late = Late(pool=self.late_pool, skip=self.skip_late)
         self._model: Model | None = None
 
     @property
@@ -132,7 +141,7 @@ class Infer(Step):
             try:
                 reply = await self._ask(event, state, request, number)
             except CallFailed as failure:
-                if failure.kind == Kind.DEADLINE and self.skip_late:
+                if failure.kind == Kind.DEADLINE and self.late is not None and self.late.skip:
                     return _forward({}, spent, f"{self.name} was skipped: {failure.message}")
                 return outcome_of(failure, self.name)
             spent.append(reply)
@@ -149,27 +158,33 @@ class Infer(Step):
     async def _ask(self, event: Event, state: Cell, request: Json, number: int) -> Reply:
         if self._model is None:
             raise RuntimeError(f"step {self.name}: act before open")
-        try:
-            return await self._model(self._call(event, state, request, number, self.pool))
-        except CallFailed as failure:
-            if failure.kind != Kind.DEADLINE or self.late_pool is None:
-                raise
-            # A call of its own, with a receipt of its own.
-            return await self._model(self._call(event, state, request, self.asks + number, self.late_pool))
-
-    def _call(self, event: Event, state: Cell, request: Json, number: int, pool: str) -> Call:
-        return Call(
+        call = Call(
             id=call_id(event, number),
             tenant=event.tenant,
             task=event.task,
-            pool=pool,
+            pool=self.pool,
             request=request,
             cell=state,
             deadline=event.deadline,
             traceparent=event.traceparent,
             timeout_seconds=self.timeout_seconds,
             priority=event.priority,
+            again=event.attempt > 1,
+            first=self.late is not None and self.late.first,
+            needs_seconds=haste().needs_seconds if self.late is not None else 0.0,
         )
+        if self.late is None or self.late.pool is None:
+            return await self._model(call)
+        # A call of its own, with a receipt of its own; how long that pool takes is not known.
+        late = replace(call, id=call_id(event, self.asks + number), pool=self.late.pool, needs_seconds=0.0)
+        if haste().short:
+            return await self._model(late)
+        try:
+            return await self._model(call)
+        except CallFailed as failure:
+            if failure.kind != Kind.DEADLINE:
+                raise
+            return await self._model(late)
 
     def _output(self, reply: Reply, event: Event) -> Json:
         if self.parse is not None:

@@ -89,6 +89,21 @@ class Api:
         """GET /v1/chains with the number of unfinished tasks of each version."""
         return await self._json("GET", "/v1/chains?tasks=true")
 
+    async def schedules(self) -> list[Json]:
+        """GET /v1/schedules: every schedule of the tenant, without its input."""
+        found: list[Json] = []
+        after = ""
+        while True:
+            answer = await self._json("GET", f"/v1/schedules?limit=100{after}")
+            found += answer["schedules"]
+            if answer["next"] is None:
+                return found
+            after = f"&after={quote(answer['next'], safe='')}"
+
+    async def schedule(self, method: str, name: str, action: str = "", **request: Any) -> Json:
+        """One request about one schedule: to it, or to an action on it."""
+        return await self._json(method, f"/v1/schedules/{quote(name, safe='')}{action}", **request)
+
     async def messages(self, asks: Iterable[Json]) -> AsyncIterator[Json]:
         """GET /v1/stream (WebSocket): send each ask, then every message as it comes. Ends when the gateway closes."""
         session = self._ready()

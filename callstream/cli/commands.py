@@ -13,6 +13,7 @@ from callstream.cli.lag import lag
 from callstream.cli.pools import pools
 from callstream.cli.produce import produce
 from callstream.cli.reload import reload
+from callstream.cli.schedule import app as schedule
 from callstream.cli.settings import settings
 from callstream.cli.status import status
 from callstream.cli.tail import tail
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(broker, name="kafka")
+app.add_typer(schedule, name="schedule")
 for command in (demo, worker, reload, produce, status, tail, lag, pools, chains, settings):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)

@@ -29,6 +29,8 @@ class Line(Strict):
     id: TaskId | None = None
     priority: Priority = Priority.NORMAL
     deadline: float | str | None = None
+    run_at: str | None = None
+    delay_seconds: float | None = None
     callback: str | None = None
     expect: Annotated[Mapping[str, Any], Field(max_length=32)] = {}
 
@@ -91,6 +93,12 @@ def named(orders: Sequence[Order], run: str) -> Iterator[Order]:
     """The tasks as they are; one without an id gets an idempotency key, so that a repeated request is recognised."""
     for order in orders:
         yield order if order.line.id else replace(order, idempotency_key=f"{run}-{order.number}")
+
+
+def starting(orders: Iterable[Order], run_at: str) -> Iterator[Order]:
+    """The tasks, none of which starts before that moment (RFC 3339), whatever their lines say of it."""
+    for order in orders:
+        yield replace(order, line=order.line.model_copy(update={"run_at": run_at, "delay_seconds": None}))
 
 
 def find_file(chains: Iterable[str], chain: str) -> Path:

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from callstream.cli.bootstrap import bootstrap_of
 from callstream.cli.client import api_of
 from callstream.cli.errors import CliError
 from callstream.cli.follow import Sent, Tally, summary, until_settled
-from callstream.cli.orders import Order, find_file, multiplied, named, of_chain, read_orders
+from callstream.cli.orders import Order, find_file, multiplied, named, of_chain, read_orders, starting
 from callstream.cli.pace import for_each
 from callstream.cli.sending import HttpSender, KafkaSender, Sender
 from callstream.settings import Settings, load
 from callstream.streams.blobs import BlobStore
+from callstream.streams.submission import parse_run_at
 
 DEFAULT_TENANT = "default"
 MOST_WAITING = 128
@@ -48,11 +50,13 @@ def produce(
     url: Annotated[str | None, typer.Option(help="Base URL of a gateway.")] = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="Send straight onto the intake topic.")] = False,
     broker: Annotated[str | None, typer.Option(help="With --kafka: HOST:PORT.")] = None,
+    run_at: Annotated[str | None, typer.Option(help="RFC 3339: no task starts before.")] = None,
     tenant: Annotated[str, typer.Option(help="With --kafka: whose tasks they are.")] = DEFAULT_TENANT,
 ) -> None:
     """Send test tasks, with a progress bar. Tasks with an id that was sent before are recognised as repeats."""
     settings = load()
-    plan = Plan(_orders(settings, file, chain, count), rate, at_once, wait, timeout)
+    orders = _orders(settings, file, chain, count)
+    plan = Plan(orders if run_at is None else _starting(orders, run_at), rate, at_once, wait, timeout)
     route = _Route(settings, url, bootstrap_of(settings, broker) if kafka else None, tenant)
     tally = asyncio.run(_run(plan, route, Console(stderr=True)))
     for line in summary(tally) if wait else [f"{len(tally.sent):,} tasks sent"]:
@@ -80,6 +84,14 @@ def _orders(settings: Settings, file: Path | None, chain: str | None, count: int
     run = secrets.token_hex(4)
     made: Iterator[Order] = multiplied(orders, count, run) if count else named(orders, run)
     return list(made)
+
+
+def _starting(orders: list[Order], run_at: str) -> list[Order]:
+    try:
+        parse_run_at(run_at, time.time())
+    except ValueError as error:
+        raise CliError(f"--run-at {run_at}: {error}") from None
+    return list(starting(orders, run_at))
 
 
 async def _run(plan: Plan, route: _Route, console: Console) -> Tally:

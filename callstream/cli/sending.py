@@ -16,7 +16,7 @@ from callstream.streams.blobs import BlobStore
 from callstream.streams.event import Submission
 from callstream.streams.keys import id_from_idempotency_key
 from callstream.streams.submission import Order as Envelope
-from callstream.streams.submission import new_event, parse_deadline
+from callstream.streams.submission import check_start, new_event, parse_deadline, parse_run_at
 from callstream.streams.topics import INTAKE, topic_of
 from callstream.streams.wire import MAX_RECORD_BYTES, encode
 
@@ -91,9 +91,9 @@ class KafkaSender:
         reference = await self._blobs.put(await asyncio.to_thread(order.picture.read_bytes)) if order.picture else None
         body, now = order.body(reference), time.time()
         task = order.line.id or id_from_idempotency_key(order.idempotency_key or f"{now}")
-        deadline = None if order.line.deadline is None else parse_deadline(order.line.deadline, now)
+        deadline, run_at = _times(order, now)
         submission = Submission(chain=body["chain"], input=body["input"], callback=body.get("callback"))
-        event = new_event(submission, Envelope(self._tenant, task, order.line.priority, deadline), now)
+        event = new_event(submission, Envelope(self._tenant, task, order.line.priority, deadline, run_at=run_at), now)
         record = encode(event, self._topic)
         try:
             await self._producer.send_and_wait(
@@ -102,3 +102,15 @@ class KafkaSender:
         except KafkaError as error:
             raise CliError(f"{record.topic}: the broker did not take task {task}: {error}") from None
         return task
+
+
+def _times(order: Order, now: float) -> tuple[float | None, float | None]:
+    """Deadline and start of a task, epoch seconds. Raises CliError naming its line."""
+    line = order.line
+    try:
+        deadline = None if line.deadline is None else parse_deadline(line.deadline, now)
+        run_at = parse_run_at(line.run_at if line.delay_seconds is None else line.delay_seconds, now)
+        check_start(run_at, deadline)
+    except ValueError as error:
+        raise CliError(f"task {order.number}: its times do not fit: {error}") from None
+    return deadline, run_at

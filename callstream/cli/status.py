@@ -18,8 +18,9 @@ from callstream.streams import strict_json
 from callstream.streams.event import Json
 
 WAIT_SECONDS = 2.0
-COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "held": "magenta"}
+COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "cancelled": "yellow", "held": "magenta"}
 MOST_TEXT = 2000
+LEAST_SHOWN_SECONDS = 0.1
 
 
 def status(
@@ -48,10 +49,14 @@ async def _show(api: Api, task: str, watch: bool, as_json: bool) -> None:
 
 
 def _waiting(waiting: Json) -> str:
-    """Why a model call waits, in a line."""
+    """Why a task waits, for a model or for its time, in a line."""
+    if "until" in waiting:
+        return _timed(waiting)
     text = f"{waiting['pool']}: {waiting['reason']}"
     if waiting["reason"] != waiting["waits_for"].partition(" of ")[0]:
         text += f", behind what waits for {waiting['waits_for']}"
+    if "put_aside" in waiting:
+        return text
     text += f" · since {waiting['waited_seconds']:.1f} s · {waiting['calls_before']:,} calls before it"
     if waiting["estimate_seconds"] is not None:
         text += f" · about {waiting['estimate_seconds']:g} s (± {waiting['estimate_within_seconds']:g})"
@@ -62,6 +67,15 @@ def _missing(missing: Json, now: float) -> str:
     """Which version a task waits for, in a line."""
     waited = duration(max(0.0, now - missing["since"]))
     return f"held: version {missing['version']} of {missing['chain']} is not on {missing['service']} · for {waited}"
+
+
+def _timed(waiting: Json) -> str:
+    until = _moment(waiting["until"])
+    if (failure := waiting.get("failure")) is None:
+        return f"{waiting['reason']} for {until}"
+    return (
+        f"{waiting['reason']} at {until}, after attempt {waiting['attempts']}: {failure['kind']}: {failure['message']}"
+    )
 
 
 def tree(row: Json) -> Tree:
@@ -104,6 +118,8 @@ def _step(step: Json) -> str:
         parts.append(duration(step["seconds"]))
     if step.get("model"):
         parts.append(f"{escape(step['model'])} {step.get('tokens_in') or 0:,} → {step.get('tokens_out') or 0:,} tokens")
+    apart = {name: step.get(name) or 0 for name in ("waited", "retried")}
+    parts += [f"{name} {duration(seconds)}" for name, seconds in apart.items() if seconds >= LEAST_SHOWN_SECONDS]
     if (attempts := step.get("attempts") or 1) > 1:
         parts.append(f"[yellow]{attempts} attempts[/]")
     parts += [f"[dim]{escape(_cut(str(note), 120))}[/]" for note in step.get("notes") or ()]

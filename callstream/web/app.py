@@ -14,6 +14,7 @@ from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
 from callstream.web.chains import get_chains
 from callstream.web.context import CONTEXT, Context
+from callstream.web.control import get_control, post_cancel, post_cancel_many, post_pause, post_resume
 from callstream.web.events import post_event
 from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
@@ -25,6 +26,15 @@ from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
 from callstream.web.recent import Recent
 from callstream.web.reviews import get_review, get_reviews, post_review
+from callstream.web.schedules import (
+    delete_schedule,
+    get_schedule,
+    get_schedules,
+    pause_schedule,
+    put_schedule,
+    resume_schedule,
+    trigger_schedule,
+)
 from callstream.web.socket import get_stream
 from callstream.web.sse import get_events
 from callstream.web.status import get_health, get_live, get_metrics, get_ready
@@ -97,6 +107,13 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/reviews", get_reviews, Role.REVIEW),
         Route("GET", "/v1/reviews/{id}", get_review, Role.REVIEW),
         Route("POST", "/v1/reviews/{id}", post_review, Role.REVIEW, json),
+        Route("GET", "/v1/schedules", get_schedules, Role.SUBMIT),
+        Route("GET", "/v1/schedules/{name}", get_schedule, Role.SUBMIT),
+        Route("PUT", "/v1/schedules/{name}", put_schedule, Role.SUBMIT, json),
+        Route("DELETE", "/v1/schedules/{name}", delete_schedule, Role.SUBMIT),
+        Route("POST", "/v1/schedules/{name}/pause", pause_schedule, Role.SUBMIT),
+        Route("POST", "/v1/schedules/{name}/resume", resume_schedule, Role.SUBMIT),
+        Route("POST", "/v1/schedules/{name}/trigger", trigger_schedule, Role.SUBMIT),
         Route("GET", "/v1/chains", get_chains, Role.SUBMIT),
         Route("GET", "/v1/health", get_health, None),
         Route("GET", "/v1/health/live", get_live, None),
@@ -104,6 +121,11 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
         Route("GET", "/v1/latency", get_latency, Role.OPERATE),
         Route("GET", "/v1/pools", get_pools, Role.OPERATE),
+        Route("GET", "/v1/control", get_control, Role.OPERATE),
+        Route("POST", "/v1/control/cancel", post_cancel_many, Role.OPERATE, json),
+        Route("POST", "/v1/control/pause", post_pause, Role.OPERATE, json),
+        Route("POST", "/v1/control/resume", post_resume, Role.OPERATE, json),
+        Route("POST", "/v1/tasks/{id}/cancel", post_cancel, Role.SUBMIT, json),
         Route("GET", "/metrics", get_metrics, Role.OPERATE),
         Route("GET", "/", get_home, Role.SUBMIT),
         Route("GET", "/tasks/{id}", get_task_page, Role.SUBMIT),

@@ -47,7 +47,7 @@ async def _unfinished(request: web.Request) -> Json:
     counts, complete = await context.port.unfinished(tenant)
     total, silent = Counter(counts), 0
     if HOP not in request.headers:
-        answers = await asyncio.gather(*(context.proxy.ask(request, peer) for peer in context.port.peers()))
+        answers = await asyncio.gather(*(context.proxy.asked(request, peer) for peer in context.port.peers()))
         for answer in answers:
             if answer is None or "unfinished" not in answer:
                 silent += 1

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from callstream.streams.event import Priority
 from callstream.streams.keys import id_from_idempotency_key
-from callstream.streams.submission import Order, parse_deadline
+from callstream.streams.submission import Order, check_start, parse_deadline, parse_run_at
 from callstream.streams.wire import BINARY_TYPE, STRUCTURED_TYPE, BadEvent, check_attributes, split_structured
 from callstream.web.access import CALLER, Caller
 from callstream.web.admission import admit, valid_traceparent
@@ -45,7 +45,7 @@ async def post_event(request: web.Request) -> web.StreamResponse:
             # The owner is silent, not the log: handing the task in twice is told apart by intake.
             pass
     trace = context.port.begin_trace(order.traceparent or valid_traceparent(request.headers.get("traceparent")))
-    order = Order(order.tenant, order.task, order.priority, order.deadline, trace)
+    order = Order(order.tenant, order.task, order.priority, order.deadline, trace, order.run_at)
     return admitted_answer(await admit(context, submission, order))
 
 
@@ -92,4 +92,9 @@ def _order(attributes: Mapping[str, str], caller: Caller, now: float) -> Order:
         deadline = parse_deadline(attributes["expirytime"], now) if "expirytime" in attributes else None
     except ValueError as error:
         raise Problem(400, "bad-event", f"attribute 'expirytime': {error}") from None
-    return Order(caller.tenant, task, priority, deadline, valid_traceparent(attributes.get("traceparent")))
+    try:
+        run_at = parse_run_at(attributes.get("runat"), now)
+        check_start(run_at, deadline)
+    except ValueError as error:
+        raise Problem(400, "bad-event", f"attribute 'runat': {error}") from None
+    return Order(caller.tenant, task, priority, deadline, valid_traceparent(attributes.get("traceparent")), run_at)

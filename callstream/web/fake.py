@@ -7,7 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from callstream.agents.control.commands import AnyCommand, as_value
+from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
+from callstream.agents.schedules.command import apply, read_command
+from callstream.agents.schedules.directory import Directory
+from callstream.streams import strict_json
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
@@ -52,9 +57,14 @@ class FakePort:
         self.others: tuple[str, ...] = ()
         self.replicas: Json = {}
         self.calls: dict[tuple[str, str], Json] = {}
+        self.commands: list[Event] = []
+        self.obeys = True
+        self.schedules = Directory()
+        self.schedules.caught_up()
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
+        self._controls = Controls()
 
     def pools(self) -> Json:
         """What was put into `replicas`."""
@@ -63,6 +73,20 @@ class FakePort:
     def waiting(self, tenant: str, task: str) -> Json | None:
         """What was put into `calls`."""
         return self.calls.get((tenant, task))
+
+    @property
+    def controls(self) -> Controls:
+        """What was commanded."""
+        return self._controls
+
+    async def command(self, command: AnyCommand) -> None:
+        """Obey at once."""
+        self._check()
+        self._controls.hear(command.key, as_value(command))
+
+    def pool_names(self) -> tuple[str, ...]:
+        """Those in `replicas`."""
+        return tuple(pool["pool"] for pools in self.replicas.values() for pool in pools)
 
     @property
     def updates(self) -> Hub:
@@ -87,6 +111,15 @@ class FakePort:
         encode(event, topic_of(INTAKE))
         self.events.append(event)
         self._write(event.key, accepted(event, self._chains.current(event.chain)))
+
+    async def command_schedule(self, event: Event) -> None:
+        """Keep the command and, if it `obeys`, change the schedule at once."""
+        self._check()
+        self.commands.append(event)
+        if self.obeys:
+            command = read_command(event)
+            after = apply(self.schedules.get(event.tenant, event.task), command, self._clock())
+            self.schedules.hear(event.key, None if after is None else strict_json.dumps(after.row()))
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The task's row."""

@@ -5,10 +5,14 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from callstream.agents.control.commands import AnyCommand, record_of
+from callstream.agents.control.controls import Controls
+from callstream.agents.control.room import ControlRoom
 from callstream.agents.inference.admission.report import Reports
 from callstream.agents.review import Verdict, refusal, verdict_event
+from callstream.agents.schedules.directory import Directory
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_in
 from callstream.streams.engine import ServiceApp
@@ -50,13 +54,15 @@ SHOWN_DEPTH = 128
 
 
 class LivePort:
-    """What the web asks of one gateway. `journal` is set by whoever builds both.
+    """What the web asks of one gateway. `journal` and `room` are set by whoever builds them, as is `pools_set`, which
+    names the pools of the settings.
 
     `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
     pool that a step calls (of a chain, its version and the step's number), None if it calls none.
     """
 
     journal: Journal
+    room: ControlRoom
 
     def __init__(
         self, app: ServiceApp, tasks: DurableTable, latency: DurableTable, blobs: BlobStore, tracing: Tracing
@@ -69,7 +75,9 @@ class LivePort:
         self._hub = Hub(epoch=secrets.token_hex(4))
         self.shown: dict[str, tuple[Readable, str]] = {}
         self.queue_of: Callable[[str, int, int], str | None] = lambda _chain, _version, _sequence: None
+        self.pools_set: Callable[[], Iterable[str]] = tuple
         self._reports = Reports()
+        self.schedules = Directory()
 
     @property
     def updates(self) -> Hub:
@@ -93,6 +101,21 @@ class LivePort:
         """What each replica told last of its pools."""
         alive = self._reports.alive(time.monotonic())
         return {replica: report["pools"] for replica, report in alive.items()}
+
+    @property
+    def controls(self) -> Controls:
+        """The commands in force."""
+        return self.room.controls
+
+    async def command(self, command: AnyCommand) -> None:
+        """Hand a command to every worker; returns once the log has it and this one has heard it. Raises Unavailable."""
+        await self._produce(record_of(command))
+        await self.room.heard(command)
+
+    def pool_names(self) -> tuple[str, ...]:
+        """The pools of this worker's settings, and those that replicas tell of."""
+        told = (pool["pool"] for pools in self.pools().values() for pool in pools if isinstance(pool, dict))
+        return tuple(dict.fromkeys((*self.pools_set(), *told)))
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why a task's call waits."""
@@ -130,6 +153,10 @@ class LivePort:
     async def submit(self, event: Event) -> None:
         """Hand a new task to intake; returns once the log has it. Raises Unavailable, EventTooLarge."""
         await self._produce(encode(event, topic_of(topics.INTAKE)))
+
+    async def command_schedule(self, event: Event) -> None:
+        """Hand in a command to a schedule; returns once the log has it. Raises Unavailable, EventTooLarge."""
+        await self._produce(encode(event, topic_of(topics.SCHEDULES)))
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The row of a task that this gateway owns. Raises Unavailable."""
@@ -271,7 +298,8 @@ class LivePort:
 
 def public(row: Json) -> Json:
     """A task's row as clients see it."""
-    shown = {name: value for name, value in row.items() if name not in ("sequence", "outputs", "traceparent")}
+    hidden = ("sequence", "attempt", "outputs", "traceparent")
+    shown = {name: value for name, value in row.items() if name not in hidden}
     if subtasks := row.get("subtasks"):
         counts = {member: int(subtasks[member], 16).bit_count() for member in ("done", "failed")}
         shown["subtasks"] = {"of": subtasks["of"], **counts}

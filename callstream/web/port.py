@@ -2,7 +2,7 @@
 
 A row of a task, as `GatewayPort.task` gives it and clients see it:
 
-    {tenant, id, chain, version, digest, state, priority, created, updated, deadline,
+    {tenant, id, chain, version, digest, state, priority, created, updated, deadline, run_at,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
      callback: {url, state, attempts} | null, missing: {chain, version, service, since} | null,
@@ -12,20 +12,27 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
-enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}.
+enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While the timer has it:
+{reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}.
+enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While something of it is
+paused `waiting` is {reason: "paused", waits_for, paused: {scope, since, by, reason}}. A task that was cancelled and has
+not ended has `cancel`: {at, by, reason}.
 
-`state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
+`state` is one of accepted, running, held, finished, rejected, failed, cancelled; times are epoch seconds, UTC.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from callstream.agents.control.commands import AnyCommand
+from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
-from callstream.streams.event import Event, Json
+from callstream.agents.schedules.directory import Directory
+from callstream.streams.event import End, Event, Json
 from callstream.web.hub import Hub
 
-ENDED = frozenset({"finished", "rejected", "failed"})
+ENDED = frozenset(map(str, End))
 """The states after which a task never changes."""
 
 Window = Literal["1m", "10m", "1h"]
@@ -186,5 +193,30 @@ class TablePort(Protocol):
         """Every window of that size still kept, in no particular order."""
 
 
-class GatewayPort(TaskPort, TablePort, Protocol):
+class SchedulePort(Protocol):
+    """Schedules: which there are, and commands to them."""
+
+    @property
+    def schedules(self) -> Directory:
+        """Every schedule, as the service that fires them told last."""
+
+    async def command_schedule(self, event: Event) -> None:
+        """Hand in a command to a schedule; returns once the log has it. Raises Unavailable."""
+
+
+class ControlPort(Protocol):
+    """Commands: in, and in force."""
+
+    @property
+    def controls(self) -> Controls:
+        """The commands that this process has heard."""
+
+    async def command(self, command: AnyCommand) -> None:
+        """Hand a command to every worker; returns once the log has it and this one has heard it. Raises Unavailable."""
+
+    def pool_names(self) -> tuple[str, ...]:
+        """Every pool that this gateway knows of."""
+
+
+class GatewayPort(TaskPort, TablePort, SchedulePort, ControlPort, Protocol):
     """All that the web needs."""

@@ -53,7 +53,7 @@ class Proxy:
             raise RuntimeError("the proxy is used before the application has started")
         return self._session
 
-    async def ask(self, request: web.Request, peer: str) -> Json | None:
+    async def asked(self, request: web.Request, peer: str) -> Json | None:
         """What another gateway answers to the same request (JSON of 64 MiB at most); None if it can't be used."""
         try:
             async with asyncio.timeout(_PEER_SECONDS):
@@ -88,6 +88,17 @@ class Proxy:
             raise Problem(502, "owner-silent", f"the gateway that has this does not answer: {reason}"[:300]) from None
         async with upstream:
             return await self._pass_on(request, upstream)
+
+    async def ask(self, request: web.Request, base_url: str, body: bytes, seconds: float) -> bytes | None:
+        """What the gateway at `base_url` answers to this request with another body; None where it does not take it."""
+        try:
+            async with asyncio.timeout(seconds):
+                url = base_url.rstrip("/") + str(request.rel_url)
+                headers = handed_on(request)
+                async with self.session.request(request.method, url, data=body, headers=headers) as answer:
+                    return await answer.read() if answer.status < 300 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
 
     async def _pass_on(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = {name: upstream.headers[name] for name in _PASSED_BACK if name in upstream.headers}

@@ -28,6 +28,7 @@ def accepted(event: Event, chain: Chain) -> Json:
         "created": event.time,
         "updated": event.time,
         "deadline": event.deadline,
+        "run_at": event.run_at,
         "steps": [],
         "next": {"step": first.name, "service": first.service},
         "result": None,

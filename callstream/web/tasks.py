@@ -10,7 +10,7 @@ from pydantic import Field, StrictFloat, StrictInt, StringConstraints, Validatio
 from callstream.streams import strict_json
 from callstream.streams.event import Json, Priority, Strict, Submission
 from callstream.streams.keys import TaskId, id_from_idempotency_key, task_key
-from callstream.streams.submission import Order, parse_deadline
+from callstream.streams.submission import Order, check_start, parse_deadline, parse_run_at
 from callstream.web.access import CALLER, Caller
 from callstream.web.admission import Admitted, admit, new_task_id, valid_traceparent
 from callstream.web.bodies import parse, read_as
@@ -19,6 +19,7 @@ from callstream.web.hub import Closed, Filter, Lagged, Listener
 from callstream.web.problems import Problem, invalid, unacceptable
 from callstream.web.proxy import HOP
 from callstream.web.rows import has_ended, task_in, unknown
+from callstream.web.standing import standing
 
 REPLAYED = "Idempotent-Replayed"
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -30,6 +31,8 @@ _LOOK_AGAIN_SECONDS = 5.0
 class TaskRequest(Strict):
     """The body of POST /v1/tasks. `deadline` is RFC 3339 or seconds from now.
 
+    The task starts at `run_at` (RFC 3339; the past means at once) or after `delay_seconds`.
+
     `id` names the task and so tells repeats; a task without one is named by the header Idempotency-Key, or anew.
     """
 
@@ -38,6 +41,8 @@ class TaskRequest(Strict):
     id: TaskId | None = None
     priority: Priority = Priority.NORMAL
     deadline: StrictInt | StrictFloat | Annotated[str, StringConstraints(max_length=64, strict=True)] | None = None
+    run_at: Annotated[str, StringConstraints(max_length=64, strict=True)] | None = None
+    delay_seconds: StrictInt | StrictFloat | None = None
     callback: str | None = None
 
 
@@ -46,6 +51,7 @@ class _Checked(Strict):
 
     submission: Submission
     deadline: Annotated[float, Field(gt=0)] | None
+    run_at: float | None
     priority: Priority
     id: TaskId | None
 
@@ -55,7 +61,7 @@ async def post_task(request: web.Request) -> web.StreamResponse:
     context, caller = request.app[CONTEXT], request[CALLER]
     raw = await read_as(request, context.options.max_body_bytes, "application/json")
     checked = _check(parse(raw, context.options.max_body_bytes), context.clock())
-    task = checked.id or _named_by_key(request) or new_task_id(context, caller.tenant, secrets.token_hex(12))
+    task = checked.id or named_by_key(request) or new_task_id(context, caller.tenant, secrets.token_hex(12))
     if (owner := elsewhere(request, task)) is not None and (checked.id or IDEMPOTENCY_KEY in request.headers):
         try:
             return await context.proxy.forward(request, owner, raw)
@@ -63,7 +69,7 @@ async def post_task(request: web.Request) -> web.StreamResponse:
             # The owner is silent, not the log: handing the task in twice is told apart by intake.
             pass
     trace = context.port.begin_trace(valid_traceparent(request.headers.get("traceparent")))
-    order = Order(caller.tenant, task, checked.priority, checked.deadline, trace)
+    order = Order(caller.tenant, task, checked.priority, checked.deadline, trace, checked.run_at)
     return admitted_answer(await admit(context, checked.submission, order))
 
 
@@ -79,9 +85,7 @@ async def get_task(request: web.Request) -> web.StreamResponse:
     if wait_seconds > 0 and not has_ended(row):
         with context.streams.listen("wait") as listener:
             row = await _ended(context, listener, row, wait_seconds)
-    if not has_ended(row) and (waiting := context.port.waiting(caller.tenant, task)) is not None:
-        row = {**row, "waiting": waiting}
-    return json_response(row)
+    return json_response(row if has_ended(row) else {**row, **standing(context, row)})
 
 
 def elsewhere(request: web.Request, task: str) -> str | None:
@@ -138,10 +142,24 @@ def _check(document: object, now: float) -> _Checked:
         deadline = None if given.deadline is None else parse_deadline(given.deadline, now)
     except (ValueError, OverflowError) as error:
         raise unacceptable("#/deadline", str(error)) from None
-    return _Checked(submission=submission, deadline=deadline, priority=given.priority, id=given.id)
+    run_at = _start(given, deadline, now)
+    return _Checked(submission=submission, deadline=deadline, run_at=run_at, priority=given.priority, id=given.id)
 
 
-def _named_by_key(request: web.Request) -> str | None:
+def _start(given: TaskRequest, deadline: float | None, now: float) -> float | None:
+    if given.run_at is not None and given.delay_seconds is not None:
+        raise unacceptable("#/delay_seconds", "stands beside run_at: give one of them")
+    pointer = "#/run_at" if given.delay_seconds is None else "#/delay_seconds"
+    try:
+        run_at = parse_run_at(given.run_at if given.delay_seconds is None else given.delay_seconds, now)
+        check_start(run_at, deadline)
+    except (ValueError, OverflowError) as error:
+        raise unacceptable(pointer, str(error)) from None
+    return run_at
+
+
+def named_by_key(request: web.Request) -> str | None:
+    """The id that a request's Idempotency-Key stands for, None without one. Raises Problem 400."""
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key is None:
         return None

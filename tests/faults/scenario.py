@@ -32,14 +32,15 @@ SERVICES = ("intake", "prepare", "infer", "moderate", "deliver")
 STEPS = ("intake", "prompt", "copy", "moderate", "catalogue")
 READS: Mapping[str, Sequence[str]] = {
     **{service: (service,) for service in SERVICES},
+    "timer": ("timer",),
     "review": ("review", "verdicts"),
     "notify": ("finished",),
-    "gateway": (*SERVICES, "review", "finished", "notified"),
+    "gateway": (*SERVICES, "timer", "review", "finished", "notified"),
 }
 READY_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
 LOOK_SECONDS = 1.0
-ENDED = ("finished", "rejected", "failed")
+ENDED = ("finished", "rejected", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

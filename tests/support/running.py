@@ -316,6 +316,8 @@ class System:
                 "callstream.finished",
                 "callstream.verdicts",
                 "callstream.pools",
+                "callstream.schedules",
+                "callstream.control",
             )
             all_topics = [name for name in await self.admin.list_topics() if name.startswith("callstream.")]
             steps = [name for name in all_topics if name not in taken]
@@ -325,8 +327,10 @@ class System:
                 # A service's lanes are its topics: `infer`, `infer.high`, `infer.low`.
                 reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
+            reads["schedule"] = ["callstream.schedules"]
             reads["notify"] = ["callstream.finished"]
-            reads["gateway"] = [*steps, "callstream.finished", "callstream.notified"]
+            shown = [name for name in steps if name != "callstream.paused"]
+            reads["gateway"] = [*shown, "callstream.finished", "callstream.notified"]
             self._known = [
                 (service, [one for name in names for one in places[name]]) for service, names in reads.items()
             ]

@@ -189,7 +189,9 @@ async def test_a_worker_that_faust_started_is_told_too(home: Home) -> None:
         home.write(POOL + "weight = 2\n")
         code, out, err = await home.run("reload")
         assert (code, err) == (0, "")
-        assert out.startswith(f"worker {process.pid} (gateway, intake, notify, {SERVICE}, {SERVICE}-next, review): ")
+        assert out.startswith(
+            f"worker {process.pid} (gateway, intake, notify, {SERVICE}, {SERVICE}-next, review, timer): "
+        )
         assert out.endswith(f": changed: {WEIGHT}\n")
         await stops(process)
 

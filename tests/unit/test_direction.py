@@ -14,8 +14,8 @@ ONLY = {
         streams.engine streams.monitor streams.transport tables.durable tables.profiles agents.hosting callstream.app
     """,
     "aiokafka": """
-        streams.broadcast streams.broker streams.declare streams.engine streams.lag streams.records streams.tail
-        streams.transport callstream.cli
+        streams.broadcast streams.broker streams.compacted streams.declare streams.engine streams.lag streams.records
+        streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
@@ -28,9 +28,10 @@ ONLY = {
 # What these decide depends on their arguments alone: no I/O, no clock, no chance.
 PURE = """
     streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
-    streams.letters streams.routes streams.submission streams.topics streams.ownership streams.watchdog
+    streams.errorclass streams.letters streams.retry_budget streams.routes streams.steady streams.submission
+    streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    tables.latency tables.tasks
+    tables.latency tables.tasks tables.timers
     agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
     agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
@@ -39,7 +40,7 @@ PURE = """
     agents.inference.failures agents.inference.receipt agents.inference.receipts_state agents.inference.retry_after
     agents.moderation.matcher agents.moderation.normalise agents.notification.payload
     agents.prepare.attributes agents.prepare.colours agents.prepare.facts agents.prepare.language
-    agents.prepare.profile agents.prepare.template agents.prepare.terms agents.prepare.text
+    agents.prepare.profile agents.prepare.template agents.prepare.terms agents.prepare.text agents.retrying agents.usual
     callstream.settings.explain callstream.settings.lines callstream.web.admission callstream.web.rows
     callstream.stub.chance callstream.stub.chat callstream.stub.counters callstream.stub.errors callstream.stub.faults
     callstream.stub.latency callstream.stub.limits callstream.stub.moderation callstream.stub.prompt

@@ -52,7 +52,14 @@ VARIABLE = re.compile(r"\bCALLSTREAM_[A-Z][A-Z0-9_]*[A-Z0-9]")
 UNITS = re.compile(r"(?!test_|callstream_)[a-z_]+_(?:hours|seconds|bytes|records|processes|unfinished)")
 CALLED = re.compile(r"(?:\$ )?(?:python -m )?callstream ([a-z].*)")
 ROUTE = re.compile(r"\b(GET|POST) (/[^\s?`,|]*)")
-BEYOND_SETTINGS = {"timeout_seconds", "within_seconds", "first_pause_seconds", "longest_pause_seconds", "after_seconds"}
+BEYOND_SETTINGS = {
+    "timeout_seconds",
+    "within_seconds",
+    "delay_seconds",
+    "first_pause_seconds",
+    "longest_pause_seconds",
+    "after_seconds",
+}
 
 
 def load_maker() -> ModuleType:

@@ -6,6 +6,11 @@ Within a lane, tenants share by deficit round robin in tokens (Shreedhar, Varghe
 quantum × weight tokens, and a call's *turn* is the round in which what the tenant was given covers it. Turns are
 computed, not waited for: calls go by (turn, place in the round), so a call of a thousand quanta costs no more than one.
 
+Within a tenant, calls go in the order in which they came, or, those that say so, by their deadlines, the earliest first
+(Liu, Layland 1973). A call that says nothing has its turn as if it had a deadline PATIENCE_SECONDS after it came, so
+that calls in a hurry which keep coming go before it for that long at most. None of this touches what others get: which
+of its calls a tenant sends is its own affair.
+
 Who was away begins beside the lowest start, or in the round after the one that is now: nobody saves up while idle, and
 what arrives never comes before the call that its lane has next. What a tenant owes (it used more than was charged)
 stays with it when it leaves, until MOST_FORMER others have left after it. What a lane is given back never takes its
@@ -22,6 +27,7 @@ from typing import TypeAlias
 
 MOST_FORMER = 4096
 """Accounts of tenants with nothing waiting that a lane keeps: far more than calls can be in flight on a replica."""
+PATIENCE_SECONDS = 30.0
 SLACK = 64
 """Outdated entries that a heap may hold beyond as many as it has current ones, before it is built anew."""
 
@@ -29,6 +35,8 @@ SLACK = 64
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A call that waits. `tokens` is its estimate; `since` and `deadline` are seconds of one monotonic clock.
+
+    `first`: of its tenant's calls in its lane, the one with the earliest deadline goes first.
 
     Raises ValueError for less than one token and for times that are not numbers.
     """
@@ -39,6 +47,13 @@ class Waiting:
     tokens: int
     since: float
     deadline: float | None
+    first: bool = False
+
+    @property
+    def due(self) -> float:
+        """By what its tenant's calls in its lane are ordered."""
+        patient = self.since + PATIENCE_SECONDS
+        return min(self.deadline, patient) if self.first and self.deadline is not None else patient
 
     def __post_init__(self) -> None:
         if self.tokens < 1:
@@ -82,14 +97,31 @@ class _Share:
 
     tenant: str
     account: _Account
-    calls: OrderedDict[str, Waiting] = field(default_factory=OrderedDict)
+    calls: dict[str, Waiting] = field(default_factory=dict)
     tokens: int = 0
     stamp: int = 0
     served: bool = False
     place: int = 0
+    order: list[tuple[float, int, Waiting]] = field(default_factory=list)
+
+    def add(self, waiting: Waiting, number: int) -> None:
+        """One more call, the `number`-th of all."""
+        self.calls[waiting.id] = waiting
+        self.tokens += waiting.tokens
+        heappush(self.order, (waiting.due, number, waiting))
+        if len(self.order) > 2 * len(self.calls) + SLACK:
+            self.order = [entry for entry in self.order if self.calls.get(entry[2].id) is entry[2]]
+            heapify(self.order)
 
     def head(self) -> Waiting:
-        return next(iter(self.calls.values()))
+        """The call that is next of these."""
+        while self.calls.get(self.order[0][2].id) is not self.order[0][2]:
+            heappop(self.order)
+        return self.order[0][2]
+
+    def ordered(self) -> list[Waiting]:
+        """All calls, in the order in which they go."""
+        return [waiting for *_, waiting in sorted(self.order) if self.calls.get(waiting.id) is waiting]
 
 
 _Entry: TypeAlias = tuple[int, bool, int, int, _Share]
@@ -182,7 +214,9 @@ class _Lane:
 
 
 class FairQueue:
-    """The order of the calls that wait: by lane, then by tenant, then by arrival. Strict: no small call overtakes.
+    """The order of the calls that wait: by lane, then by tenant, then by arrival or deadline.
+
+    Strict: no small call overtakes.
 
     `lanes` gives each lane's weight. `tenant_weight` is asked whenever it is needed, so that it may change; less than 1
     counts as 1. `quantum` is in tokens: what a tenant of weight 1 is given each round. Raises ValueError if there are
@@ -223,9 +257,11 @@ class FairQueue:
         if waiting.deadline is not None:
             self._watch(waiting.deadline, waiting)
         share = lane.share(waiting.tenant)
-        share.calls[waiting.id] = waiting
-        share.tokens += waiting.tokens
-        if not share.stamp and waiting.tenant not in self._paused:
+        share.add(waiting, next(self._stamps))
+        if share.stamp:
+            if share.head() is waiting:
+                lane.rank(share)
+        elif waiting.tenant not in self._paused:
             self._enter(lane, share)
 
     def peek(self) -> Waiting | None:
@@ -291,10 +327,10 @@ class FairQueue:
                     self._enter(lane, lane.shares[tenant])
 
     def place(self, id: str) -> Place:
-        """What is before a call in its tenant and lane; O(n) of these. Raises KeyError if it does not wait."""
+        """What is before a call in its tenant and lane; O(n log n) of these. Raises KeyError if it does not wait."""
         waiting = self._calls[id]
-        calls = self._lanes[waiting.lane].shares[waiting.tenant].calls
-        before = [one.tokens for one in takewhile(lambda one: one.id != id, calls.values())]
+        calls = self._lanes[waiting.lane].shares[waiting.tenant].ordered()
+        before = [one.tokens for one in takewhile(lambda one: one.id != id, calls)]
         return Place(len(before), sum(before))
 
     def waiting(self) -> dict[tuple[str, str], tuple[int, int]]:

@@ -7,7 +7,7 @@ second. Whoever holds one gives it back with what came of the call.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,6 +94,7 @@ class Gate:
         self._blocked_head: Waiting | None = None
         self._blocked_reason: Reason | None = None
         self._pace = Pace()
+        self.paused: Callable[[], bool] = lambda: False
         self.looks = 0
         """Grows while calls wait for a reason that is known: this replica is alive, however long that takes."""
         self.decided: Counter[str] = Counter()
@@ -114,10 +115,11 @@ class Gate:
         amount = Amount(estimate.tokens_in, estimate.tokens_out)
         self._numbers += 1
         place = f"{call.id}#{self._numbers}"
-        deadline = None if call.deadline is None else now + call.deadline - self._wall()
+        deadline = None if call.deadline is None else now + call.deadline - self._wall() - call.needs_seconds
         granted: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         seat = self._seats[place] = _Seat(call, estimate, amount, now, granted)
-        self._queue.put(Waiting(place, call.tenant, str(call.priority), max(1, estimate.total), now, deadline))
+        tokens = max(1, estimate.total)
+        self._queue.put(Waiting(place, call.tenant, str(call.priority), tokens, now, deadline, call.first))
         if not self._is_behind(deadline, now):
             self.pump()
         try:
@@ -130,6 +132,10 @@ class Gate:
             self._seats.pop(place, None)
             if self._queue.discard(place) is not None:
                 self.pump()
+
+    def owners(self) -> Iterator[tuple[str, str]]:
+        """Tenant and task of each call that waits."""
+        return ((seat.call.tenant, seat.call.task) for seat in self._seats.values() if not seat.granted.done())
 
     def reconfigured(self, desks: Sequence[Desk], good_for: float) -> None:
         """Other endpoints, or the same with other settings, from now on."""
@@ -148,7 +154,7 @@ class Gate:
         now = self._clock()
         self.looks += 1
         for late in self._queue.expired(now):
-            self._refuse(late.id, Never(Kind.DEADLINE, "the task's deadline passed while the call waited"))
+            self._refuse(late.id, Never(Kind.DEADLINE, _late(self._seats[late.id].call)))
         self._blocked = None
         while (head := self._queue.peek()) is not None:
             seat = self._seats[head.id]
@@ -170,7 +176,7 @@ class Gate:
         self._come_back(now)
 
     def waiting(self, most: int) -> dict[str, Json]:
-        """Why each call waits, by tenant and task: the first `most` of them, in the order in which they came.
+        """Why each call waits, by tenant and task: the first `most` of them, in the order in which they are due.
 
         `reason` is what is in the way of the call itself if its turn is next; of the others, that it is not.
         """
@@ -180,17 +186,18 @@ class Gate:
         now = self._clock()
         before: dict[tuple[str, str], tuple[int, int]] = {}
         found: dict[str, Json] = {}
-        for place, seat in self._seats.items():
-            waiting = self._queue.get(place)
-            if waiting is None:
-                continue
+        calls_waiting = [(self._queue.get(place), seat) for place, seat in self._seats.items()]
+        there = [(waiting, seat) for waiting, seat in calls_waiting if waiting is not None]
+        for waiting, seat in sorted(there, key=lambda one: one[0].due):
             own = (waiting.lane, waiting.tenant)
             calls, tokens = before.get(own, (0, 0))
             before[own] = (calls + 1, tokens + waiting.tokens)
             if len(found) < most:
                 found[f"{seat.call.tenant}/{seat.call.task}"] = {
                     "pool": self.name,
-                    "reason": str(blocked.reason if place == head.id else Reason.FAIR_SHARE),
+                    "reason": str(
+                        blocked.reason if waiting is head or blocked.reason is Reason.PAUSED else Reason.FAIR_SHARE
+                    ),
                     "waits_for": f"{blocked.reason} of {blocked.endpoint}" if blocked.endpoint else str(blocked.reason),
                     "lane": waiting.lane,
                     "tokens": waiting.tokens,
@@ -250,6 +257,8 @@ class Gate:
         )
 
     def _decide(self, seat: _Seat, head: Waiting, now: float) -> Decision:
+        if self.paused():
+            return Wait(Reason.PAUSED)
         desks = (desk for desk in self.desks if desk.options.name not in seat.call.avoid)
         views = [desk.view(*self._purse.opens(desk.accounts, seat.amount, now), now) for desk in desks]
         return decide(seat.amount, head.deadline, views, seat.call.tried, now)
@@ -294,6 +303,12 @@ class Gate:
             until = self._blocked.until
             pause = LOOK_SECONDS if until is None else min(LOOK_SECONDS, max(0.001, until - now))
             self._timer = asyncio.get_running_loop().call_later(pause, self.pump)
+
+
+def _late(call: Call) -> str:
+    if not call.needs_seconds:
+        return "the task's deadline passed while the call waited"
+    return f"the call waited until less was left to the task's deadline than the {call.needs_seconds:.1f} s it takes"
 
 
 def _grant(seat: _Seat, permit: Permit, written: "asyncio.Future[None]") -> None:

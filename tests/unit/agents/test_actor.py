@@ -9,13 +9,12 @@ from callstream.agents.actor import Actor
 from callstream.agents.fakes import FakeDelivery, FakePorts, deliver, stream
 from callstream.agents.joining import Join
 from callstream.agents.ports import Delivery, Policy
-from callstream.agents.trying import Trying
 from callstream.streams.chain import Attempts, Cell, Chain, Chains, UnknownChain
-from callstream.streams.event import End, Event, Failure
+from callstream.streams.event import End, Event, Failure, Waiting, WaitReason
 from callstream.streams.letters import is_unreadable
 from callstream.streams.outcome import Bury, FanOut, Finish, Forward, Hold, Outcome, Resume, Retry, Subtask
 from callstream.streams.ownership import LostOwnership
-from callstream.streams.wire import LogUnavailable, Record, decode, encode
+from callstream.streams.wire import MAX_BODY_BYTES, LogUnavailable, Record, decode, encode
 from tests.support.events import CHAINS, Input, Say, an_event
 
 AT_ONCE = Attempts(most=3, first_pause_seconds=0.0)
@@ -343,7 +342,9 @@ async def test_past_its_deadline_a_task_does_not_start_a_step() -> None:
     assert (role.began, ports.topics()) == ([], ["dead", "finished"])
     failure = read(ports.sent[0]).body.failure
     assert failure is not None
-    assert (failure.kind, failure.message) == ("deadline", "its deadline passed 1.0 s before 'facts' could start")
+    said, _, where = failure.message.partition("; ")
+    assert (failure.kind, said) == ("deadline", "its deadline passed 1.0 s before 'facts' could start")
+    assert where == "its time went into facts (waited 990.0 s)"
 
 
 async def test_what_only_tells_of_a_task_acts_past_its_deadline() -> None:
@@ -648,26 +649,81 @@ async def test_without_a_row_they_do_not_wait_for_each_other() -> None:
     assert await actor.drain(5.0)
 
 
-@pytest.mark.parametrize(
-    ("attempts", "attempt", "asked", "least", "most"),
-    [
-        (Attempts(9, 0.0), 5, None, 0.0, 0.0),
-        (Attempts(9, 1.0, 30.0), 1, None, 0.0, 1.0),
-        (Attempts(9, 1.0, 30.0), 4, None, 0.0, 8.0),
-        (Attempts(9_999, 1.0, 30.0), 5_000, None, 0.0, 30.0),
-        (Attempts(9, 0.0), 1, 7.0, 7.0, 7.0),
-        (Attempts(9, 0.0), 1, 9_999.0, 60.0, 60.0),
-        (Attempts(9, 0.0), 1, float("inf"), 60.0, 60.0),
-        (Attempts(9, 0.0), 1, float("nan"), 0.0, 0.0),
-        (Attempts(9, 0.0), 1, -5.0, 0.0, 0.0),
-    ],
-)
-def test_pauses_grow_within_bounds(
-    attempts: Attempts, attempt: int, asked: float | None, least: float, most: float
-) -> None:
-    trying = Trying(Script(forward), FakePorts(), CHAINS)
-    for _ in range(20):
-        assert least <= trying.pause(attempts, attempt, asked) <= most
+async def timed(outcome: Outcome, event: Event, held: float | None = 5.0, **policy: Any) -> tuple[FakePorts, Event]:
+    """What an event is sent as whose act gives that outcome; it is acknowledged by then."""
+    ports = FakePorts()
+    [delivery] = deliver([event], "prepare")
+    await handled(Script(giving(outcome), held_pause_seconds=held, **policy), ports, [delivery])
+    assert delivery.acked == [0]
+    [record] = [record for record in ports.sent if record.topic != "callstream.dead"]
+    return ports, read(record)
+
+
+async def test_a_long_pause_is_left_to_the_timer_with_what_was_tried() -> None:
+    ports, event = await timed(Retry(SLOW, 30.0), an_event())
+    assert ports.topics() == ["timer"]
+    headers = dict(ports.sent[0].headers)
+    assert headers["callstream-destination"] == b"callstream.prepare"
+    assert headers["callstream-due"] == b"1030000000"
+    assert (event.type, event.attempt, event.sequence) == ("callstream.task.waiting", 2, 1)
+    assert event.body.waiting == Waiting(
+        reason=WaitReason.RETRY,
+        until=1_030.0,
+        started=1_000.0,
+        attempts=1,
+        failure=SLOW,
+        notes=("attempt 1: slow: not now",),
+    )
+
+
+async def test_what_comes_back_from_the_timer_goes_on_where_it_was() -> None:
+    _, waiting = await timed(Retry(SLOW, 30.0), an_event())
+    back = replace(waiting, type="callstream.task")
+    # once it is done, the hop tells of all tries, and nothing waits
+    _, event = await timed(Forward(), back)
+    [hop] = event.body.trail
+    assert (hop.started, hop.attempts, hop.notes) == (1_000.0, 2, ("attempt 1: slow: not now",))
+    assert event.body.waiting is None
+    # else it waits again, and the last attempt is the last one
+    _, again = await timed(Retry(SLOW, 30.0), back)
+    ports, dead = await timed(Retry(SLOW, 30.0), replace(again, type="callstream.task"))
+    assert ports.topics() == ["dead", "finished"]
+    assert (dead.body.trail[-1].attempts, len(dead.body.trail[-1].notes), dead.body.waiting) == (3, 4, None)
+
+
+async def test_an_attempt_past_the_deadline_is_not_waited_for() -> None:
+    ports, event = await timed(Retry(SLOW, 30.0), an_event(deadline=1_010.0))
+    assert ports.topics() == ["dead", "finished"]
+    assert event.body.failure is not None
+    assert event.body.failure.kind == "deadline"
+
+
+async def test_what_keeps_no_deadline_waits_in_full_past_it() -> None:
+    _, event = await timed(Retry(SLOW, 30.0), an_event(deadline=990.0), keeps_deadline=False)
+    assert event.body.waiting is not None
+    assert event.body.waiting.until == 1_030.0
+
+
+async def test_the_time_with_the_timer_went_into_what_had_to_be_repeated() -> None:
+    _, waiting = await timed(Retry(SLOW, 30.0), an_event())
+    back = replace(waiting, type="callstream.task")
+    ports = FakePorts()
+    ports.time = 1_030.0
+    await handled(Script(forward), ports, deliver([back], "prepare"))
+    [hop] = read(ports.sent[0]).body.trail
+    assert (hop.started, hop.ended, hop.retried, hop.waited) == (1_000.0, 1_030.0, 30.0, 0.0)
+
+
+@pytest.mark.parametrize(("held", "pause"), [(5.0, 0.0), (None, 0.01)])
+async def test_a_short_pause_and_one_of_a_service_without_timer_is_held(held: float | None, pause: float) -> None:
+    ports, _ = await timed(Retry(SLOW, pause), an_event(), held)
+    assert ports.topics() == ["dead", "finished"]
+
+
+async def test_an_event_too_large_for_what_was_tried_waits_where_it_is() -> None:
+    full = an_event(outputs={"big": {"text": "x" * (MAX_BODY_BYTES - 250)}})
+    ports, _ = await timed(Retry(SLOW, 0.01), full, held=0.0)
+    assert "timer" not in ports.topics()
 
 
 async def test_many_records_of_one_event_are_sent_side_by_side_and_the_last_one_after_them() -> None:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from callstream.agents.intake import Intake
 from callstream.agents.settle import Work, settle
 from callstream.streams.chain import Chain, Chains
-from callstream.streams.event import End, Event, Failure, Hop, Submission
+from callstream.streams.event import LAST_SECOND, End, Event, Failure, Hop, Submission, Waiting, WaitReason
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
 from callstream.streams.ownership import LostOwnership
@@ -117,6 +117,8 @@ class Wide(BaseModel):
         (submitted("nowhere"), "unknown-chain", "no chain is called 'nowhere'; known: shop, talk"),
         (submitted(given={"more": 1}), "invalid-input", "more: Extra inputs are not permitted (got '1')"),
         (submitted(given={"price": "cheap"}), "invalid-input", "price: Input should be a valid number"),
+        (submitted(run_at=32_503_680_000.0, deadline=None), "invalid-input", "run_at: must lie within a year from now"),
+        (submitted(run_at=900.0), "invalid-input", "run_at: lies at or after the deadline"),
         (submitted("wide", {"price": "nan"}), "invalid-input", "what Wide makes of it cannot be passed on"),
         (submitted("wide", {"count": "9" * 400}), "invalid-input", "an integer of 400 digits"),
     ],
@@ -153,3 +155,47 @@ async def test_a_deadline_is_kept_and_the_outcome_is_that_of_the_event_that_star
     assert isinstance(outcome, Resume)
     assert outcome.outcome == Forward()
     assert outcome.event.deadline == 900.0
+
+
+async def test_a_task_for_later_goes_to_the_timer_and_again_whenever_it_comes_again() -> None:
+    cell = MemoryCell()
+    [record] = records(submitted(run_at=800.0), await took_in(submitted(run_at=800.0), cell))
+    assert (record.topic, dict(record.headers)["callstream-destination"]) == ("callstream.timer", b"callstream.prepare")
+    assert dict(record.headers)["callstream-due"] == b"800000000"
+    started = decode(record.value, record.headers)
+    assert started.body.waiting == Waiting(reason=WaitReason.SCHEDULED, until=800.0)
+    # the first start stands, whatever a repeat says
+    assert records(submitted(), await took_in(submitted(run_at=850.0), cell)) == [record]
+
+
+@pytest.mark.parametrize("run_at", [0.0, WORK.ended])
+async def test_a_start_that_is_past_is_at_once(run_at: float) -> None:
+    [record] = records(submitted(run_at=run_at), await took_in(submitted(run_at=run_at), MemoryCell()))
+    assert record.topic == "callstream.prepare"
+
+
+PROMPT = Chains([Chain("shop", Input, STEPS, deadline_seconds=30.0)])
+
+
+@pytest.mark.parametrize(("own", "deadline"), [(None, 130.0), (900.0, 900.0), (101.0, 101.0)])
+async def test_a_task_without_a_deadline_has_that_of_its_chain(own: float | None, deadline: float) -> None:
+    cell = MemoryCell()
+    for _ in range(2):
+        outcome = await took_in(submitted(deadline=own), cell, PROMPT)
+        assert isinstance(outcome, Resume)
+        assert outcome.event.deadline == deadline
+
+
+async def test_a_deadline_at_the_end_of_time_can_still_be_written_down() -> None:
+    event = submitted(time=float(LAST_SECOND), deadline=None)
+    [record] = records(event, await took_in(event, MemoryCell(), PROMPT), PROMPT)
+    assert decode(record.value, record.headers).deadline == LAST_SECOND
+
+
+async def test_a_deadline_that_is_absurdly_far_is_refused() -> None:
+    cell = MemoryCell()
+    outcome = await took_in(submitted(deadline=253_402_300_000.0), cell)
+    assert isinstance(outcome, Bury)
+    assert (outcome.failure.kind, outcome.ends_task) == ("invalid-input", True)
+    assert "'expirytime' must lie within a year" in outcome.failure.message
+    assert cell.value is None

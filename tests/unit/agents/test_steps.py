@@ -2,12 +2,13 @@ from typing import Any, ClassVar
 
 import pytest
 
+from callstream.agents.haste import Haste, haste
 from callstream.agents.ports import Policy
 from callstream.agents.steps import StepRole
-from callstream.streams.chain import Attempts, Cell, Chain, Chains, Step, UnknownChain
+from callstream.streams.chain import Attempts, Cell, Chain, Chains, Late, Step, UnknownChain
 from callstream.streams.event import Event
 from callstream.streams.fakes import MemoryCell
-from callstream.streams.outcome import Forward, Outcome
+from callstream.streams.outcome import Bury, Forward, Outcome
 from tests.support.events import Input, an_event
 
 
@@ -84,3 +85,89 @@ async def test_every_step_of_the_service_and_no_other_is_opened_and_closed() -> 
 def test_a_role_says_what_it_is() -> None:
     assert (ROLE.service, ROLE.stateful) == ("prepare", True)
     assert not StepRole("deliver", CHAINS, stateful=False).stateful
+
+
+class Slow(Step):
+    """A step that takes its time, by a clock that only it moves."""
+
+    service: ClassVar[str] = "prepare"
+
+    def __init__(self, clock: "Clock", late: Late | None = None, expected_seconds: float | None = None) -> None:
+        self.name = "slow"
+        self.late = late
+        self.expected_seconds = expected_seconds
+        self.clock = clock
+        self.hastes: list[Haste] = []
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Take two seconds."""
+        self.hastes.append(haste())
+        self.clock.now += 2.0
+        return Forward({"done": True})
+
+
+class Clock:
+    """Epoch seconds that stand still."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def a_role(step: Slow, later: Step | None = None) -> StepRole:
+    chain = Chain("shop", Input, (step,) if later is None else (step, later))
+    return StepRole("prepare", Chains([chain]), stateful=False, clock=step.clock)
+
+
+def due(seconds: float | None) -> Event:
+    return an_event(deadline=None if seconds is None else 100.0 + seconds)
+
+
+@pytest.mark.parametrize("left", [None, 5.0])
+async def test_a_step_with_time_enough_is_begun(left: float | None) -> None:
+    step = Slow(Clock(), Late(skip=True), expected_seconds=5.0)
+    assert await a_role(step).act(due(left), MemoryCell()) == Forward({"done": True})
+    assert step.hastes == [Haste(5.0, short=False)]
+
+
+async def test_an_optional_step_is_skipped_when_time_is_short() -> None:
+    step = Slow(Clock(), Late(skip=True), expected_seconds=5.0)
+    outcome = await a_role(step).act(due(4.9), MemoryCell())
+    assert outcome == Forward(notes=("slow was skipped: 4.9 s were left, and it takes about 5.0 s to the end",))
+    assert step.hastes == []
+
+
+async def test_a_step_that_stops_when_time_is_short_takes_no_more() -> None:
+    step = Slow(Clock(), Late(), expected_seconds=5.0)
+    outcome = await a_role(step).act(due(4.9), MemoryCell())
+    assert isinstance(outcome, Bury)
+    assert (outcome.failure.kind, outcome.failure.step) == ("deadline", "slow")
+    assert step.hastes == []
+
+
+@pytest.mark.parametrize("late", [None, Late(pool="small"), Late(pool="small", skip=True)])
+async def test_a_step_that_declares_nothing_or_another_pool_begins_and_knows(late: Late | None) -> None:
+    step = Slow(Clock(), late, expected_seconds=5.0)
+    assert await a_role(step).act(due(4.9), MemoryCell()) == Forward({"done": True})
+    assert step.hastes == [Haste(5.0, short=True)]
+
+
+@pytest.mark.parametrize(("later_late", "begins"), [(None, False), (Late(), False), (Late(skip=True), True)])
+async def test_what_the_rest_of_the_chain_takes_counts_unless_it_may_be_skipped(
+    later_late: Late | None, begins: bool
+) -> None:
+    later = Slow(Clock(), later_late, expected_seconds=3.0)
+    later.name = "later"
+    step = Slow(Clock(), Late(skip=True), expected_seconds=5.0)
+    await a_role(step, later).act(due(7.0), MemoryCell())
+    assert bool(step.hastes) == begins
+
+
+async def test_how_long_a_step_takes_is_learned() -> None:
+    step = Slow(Clock(), Late(skip=True))
+    role = a_role(step)
+    for _ in range(8):
+        assert await role.act(an_event(deadline=step.clock.now + 1.0), MemoryCell()) == Forward({"done": True})
+    assert role.policy(due(None)).needs_seconds == 2.0
+    assert await role.act(an_event(deadline=step.clock.now + 1.9), MemoryCell()) != Forward({"done": True})

@@ -28,7 +28,19 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "--help") == 0
     shown = capsys.readouterr().out
-    for command in ("demo", "worker", "reload", "produce", "status", "tail", "lag", "settings", "stub", "kafka"):
+    for command in (
+        "demo",
+        "worker",
+        "reload",
+        "produce",
+        "status",
+        "tail",
+        "lag",
+        "settings",
+        "stub",
+        "kafka",
+        "schedule",
+    ):
         assert f"\n  {command} " in shown
 
 
@@ -54,6 +66,18 @@ def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert shown.endswith("error: name a FILE of tasks, or a chain with --chain\n")
+
+
+@pytest.mark.parametrize(("given", "said"), [("3000-01-01T00:00:00Z", "within a year"), ("soon", "not RFC 3339")])
+def test_a_start_that_no_task_can_have_is_refused_before_any_is_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, given: str, said: str
+) -> None:
+    file = tmp_path / "tasks.jsonl"
+    file.write_text('{"chain": "copy", "input": {}}\n')
+    assert run(monkeypatch, "produce", str(file), "--run-at", given) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"error: --run-at {given}: ")
+    assert said in shown
 
 
 def test_no_broker_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

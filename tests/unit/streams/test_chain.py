@@ -120,3 +120,13 @@ async def test_a_step_without_act_says_so_when_it_runs() -> None:
     await step.close()
     with pytest.raises(NotImplementedError):
         await step.act(an_event(), MemoryCell())
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 1e9])
+def test_seconds_that_are_none_are_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"chain shop: deadline_seconds is .*; it takes seconds, more than 0"):
+        Chain("shop", Input, (Say("facts", "prepare"),), deadline_seconds=seconds)
+    step = Say("facts", "prepare")
+    step.expected_seconds = seconds
+    with pytest.raises(ValueError, match="chain shop: expected_seconds of step facts is "):
+        Chain("shop", Input, (step,))

@@ -3,7 +3,7 @@
 import pytest
 
 from callstream.streams.event import Priority, Submission
-from callstream.streams.submission import Order, digest, new_event, parse_deadline
+from callstream.streams.submission import Order, check_start, digest, new_event, parse_deadline, parse_run_at
 
 
 def submission(**members: object) -> Submission:
@@ -53,3 +53,36 @@ def test_deadlines(given: str | float, moment: float) -> None:
 def test_no_deadlines(given: str | float, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_deadline(given, now=1.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "moment"),
+    [(None, None), ("1970-01-01T00:00:00Z", 0.0), ("1970-01-01T00:00:10Z", 10.0), (0, 5.0), (7, 12.0)],
+)
+def test_starts(given: str | float | None, moment: float | None) -> None:
+    assert parse_run_at(given, now=5.0) == moment
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("tomorrow", "RFC 3339"),
+        ("1970-01-01T00:00:10", "offset"),
+        ("3000-01-01T00:00:00Z", "a year"),
+        ("9999-12-31T23:59:59-23:00", "a year"),
+        (1e12, "a year"),
+        (float("inf"), "a year"),
+        (float("nan"), "0 or more"),
+        (-1, "0 or more"),
+    ],
+)
+def test_no_starts(given: str | float, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_run_at(given, now=1.0)
+
+
+def test_a_task_starts_before_its_deadline() -> None:
+    for run_at, deadline in ((None, 5.0), (5.0, None), (4.0, 5.0)):
+        check_start(run_at, deadline)
+    with pytest.raises(ValueError, match="deadline"):
+        check_start(5.0, 5.0)

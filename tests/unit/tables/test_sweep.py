@@ -9,7 +9,7 @@ from callstream.streams.ownership import Claim, LostOwnership
 from callstream.tables import sweep
 from callstream.tables.fakes import MemoryRows
 from callstream.tables.latency import WindowKey
-from callstream.tables.sweep import ROWS_A_STEP, Sweeper, ended_before, older_than, window_over
+from callstream.tables.sweep import ROWS_A_STEP, Sweeper, ended_before, older_than, seen_before, window_over
 
 
 async def filled(table: MemoryRows, rows: dict[bytes, Json], partition: int = 0) -> MemoryRows:
@@ -31,6 +31,10 @@ def kept(table: MemoryRows, partition: int = 0) -> list[bytes]:
         (older_than("at", 60), {"at": 40}, False),
         (older_than("at", 60), {"at": None}, False),
         (older_than("at", 60), {}, False),
+        (seen_before(60), {"at": 39, "run_at": None}, True),
+        (seen_before(60), {"at": 39, "run_at": 39}, True),
+        (seen_before(60), {"at": 39, "run_at": 500}, False),
+        (seen_before(60), {"at": 41}, False),
         (ended_before(60), {"state": "finished", "updated": 39}, True),
         (ended_before(60), {"state": "failed", "updated": 39}, True),
         (ended_before(60), {"state": "rejected", "updated": 41}, False),

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callstream.agents.settle import Work, settle
-from callstream.streams.event import TASK_NOTIFIED, Event, Failure, Hop, Json, Usage
+from callstream.streams.event import (
+    TASK_NOTIFIED,
+    TASK_WAITING,
+    Event,
+    Failure,
+    Hop,
+    Json,
+    Usage,
+    Waiting,
+    WaitReason,
+)
 from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Outcome, Resume
 from callstream.streams.wire import decode
 from callstream.tables.tasks import fold, state_of
@@ -37,7 +47,24 @@ REJECTED = way(Forward({"a": 1}), Finish({"word": "best"}, rejected=True, reason
 HELD = way(Forward({"a": 1}), Hold("a person must look", {"word": "best"}))
 REVIEWED = [*HELD, *after(HELD[-1], Resume(replace(HELD[-1], sequence=2, type="callstream.task"), Forward({"ok": 1})))]
 TOLD = [*FINISHED, *after(FINISHED[-1], Announce({"callback": {"state": "delivered"}}), "notify", "notify")]
+SCHEDULED = [
+    SUBMITTED,
+    *after(SUBMITTED, Resume(replace(SUBMITTED, version=1, run_at=50.0), Forward()), "intake", "intake"),
+]
+BUSY = Waiting(
+    reason=WaitReason.RETRY,
+    until=70.0,
+    started=11.0,
+    attempts=1,
+    failure=Failure(kind="busy", message="full", step="copy"),
+    notes=("attempt 1: busy: full",),
+)
+WAITING = [*FINISHED[:3], replace(FINISHED[2], attempt=2, type=TASK_WAITING).with_body(waiting=BUSY)]
+BACK = [*WAITING, replace(WAITING[-1], type="callstream.task")]
+STARTED = [*SCHEDULED, replace(SCHEDULED[-1], type="callstream.task")]
 WAYS = {"finished": FINISHED, "failed": FAILED, "rejected": REJECTED, "held": HELD, "reviewed": REVIEWED, "told": TOLD}
+WAYS |= {"scheduled": SCHEDULED, "started": STARTED, "waiting": WAITING, "back": BACK}
+WAYS |= {"done": [*BACK, *after(BACK[-1], Forward({"b": 2}))]}
 
 
 def folded(events: list[Event]) -> tuple[Json, list[Hop]]:
@@ -91,6 +118,9 @@ def test_a_row_never_goes_backwards(events: list[Event]) -> None:
         (REJECTED, "rejected", None),
         (HELD, "held", {"step": "check", "service": "moderate"}),
         (REVIEWED, "running", {"step": "check", "service": "moderate"}),
+        (SCHEDULED, "accepted", {"step": "facts", "service": "prepare"}),
+        (WAITING, "running", {"step": "copy", "service": "infer"}),
+        (BACK, "running", {"step": "copy", "service": "infer"}),
     ],
 )
 def test_a_row_says_where_its_task_is(events: list[Event], state: str, following: Json | None) -> None:
@@ -108,6 +138,9 @@ def test_a_row_says_what_was_done_when_and_at_what_cost() -> None:
         "started": 12.0,
         "ended": 12.5,
         "seconds": 0.5,
+        "waited": 0.5,
+        "worked": 0.5,
+        "retried": 0.0,
         "attempts": 1,
         "model": "m",
         "calls": 2,
@@ -145,3 +178,18 @@ def test_a_remark_that_overtakes_its_task_makes_a_whole_row_that_gives_way_to_an
 def test_a_chain_that_this_gateway_does_not_know_is_shown_all_the_same() -> None:
     row, _ = fold(None, an_event(chain="talk", sequence=2), CHAINS, 99.0)
     assert (row["state"], row["next"]) == ("running", None)
+
+
+def test_a_row_says_why_the_timer_has_its_task_and_until_when() -> None:
+    assert folded(SCHEDULED)[0]["waiting"] == {"reason": "scheduled", "until": 50.0}
+    assert folded(WAITING)[0]["waiting"] == {
+        "reason": "retry",
+        "until": 70.0,
+        "attempts": 1,
+        "failure": {"kind": "busy", "message": "full", "step": "copy"},
+    }
+
+
+@pytest.mark.parametrize("name", ["started", "back", "done"])
+def test_a_task_that_came_back_waits_no_more(name: str) -> None:
+    assert "waiting" not in folded(WAYS[name])[0]

@@ -75,6 +75,14 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "deadline of zero": ({"deadline": 0}, 422, "#/deadline"),
     "deadline that is true": ({"deadline": True}, 422, "#/deadline"),
     "deadline for ever": ({"deadline": 1e300}, 422, "#/deadline"),
+    "run_at in the year 3000": ({"run_at": "3000-01-01T00:00:00Z"}, 422, "#/run_at"),
+    "run_at without offset": ({"run_at": "2026-01-01T00:00:00"}, 422, "#/run_at"),
+    "run_at that is a number": ({"run_at": 5}, 422, "#/run_at"),
+    "delay that is negative": ({"delay_seconds": -1}, 422, "#/delay_seconds"),
+    "delay for ever": ({"delay_seconds": 1e300}, 422, "#/delay_seconds"),
+    "delay that is true": ({"delay_seconds": True}, 422, "#/delay_seconds"),
+    "delay beside run_at": ({"delay_seconds": 1, "run_at": "2026-01-01T00:00:00Z"}, 422, "#/delay_seconds"),
+    "deadline before the start": ({"delay_seconds": 60, "deadline": 30}, 422, "#/delay_seconds"),
     "callback that is no URL": ({"callback": "file:///etc/passwd"}, 422, "#/callback"),
 }
 

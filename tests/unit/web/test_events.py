@@ -49,10 +49,16 @@ async def test_a_repeated_event_is_the_same_task(client: Client, port: FakePort)
 async def test_extensions_are_taken_over(client: Client, port: FakePort) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-    await post(client, structured(traceparent=trace, expirytime="2026-12-31T00:00:00Z", tenant="default"))
+    await post(
+        client,
+        structured(
+            traceparent=trace, expirytime="2026-12-31T00:00:00Z", runat="1970-01-01T00:00:00Z", tenant="default"
+        ),
+    )
 
     assert port.events[0].traceparent == trace
     assert port.events[0].deadline is not None
+    assert port.events[0].run_at == 0
 
 
 @pytest.mark.parametrize(
@@ -70,6 +76,7 @@ async def test_extensions_are_taken_over(client: Client, port: FakePort) -> None
         (structured(subject="a/b"), 400, "no task id"),
         (structured(priority="urgent"), 400, "priority"),
         (structured(expirytime="soon"), 400, "expirytime"),
+        (structured(runat="3000-01-01T00:00:00Z"), 400, "runat"),
         (structured(tenant="other"), 403, "tenant"),
     ],
 )

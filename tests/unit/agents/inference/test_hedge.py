@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from callstream.agents.inference.call import Call, CallFailed, Model, Reply
+from callstream.agents.inference.endpoint_budgets import EndpointBudgets
 from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.inference.fakes import a_call
 from callstream.agents.inference.hedge import LEAST_CALLS, MOST_CALLS, MOST_SAVED, Budget, Hedges, RecentSeconds
@@ -17,6 +18,7 @@ from callstream.agents.inference.retry import Sources, retry
 from callstream.agents.inference.stack import compose
 from callstream.streams.event import Usage
 from callstream.streams.ownership import LostOwnership
+from callstream.streams.retry_budget import BudgetOptions
 
 QUICK = Reply("quick", usage=Usage(calls=1))
 
@@ -146,7 +148,9 @@ async def test_a_second_request_that_fails_changes_nothing() -> None:
 async def test_a_second_request_is_one_request_and_not_tried_again(how: str) -> None:
     bench = await warmed()
     sources = Sources(clock=lambda: 0.0, chance=lambda: 0.0, sleep=asyncio.sleep)
-    model = compose((bench.hedging.race, retry(RetryOptions(first_pause_seconds=0), sources)), bench.below(how))
+    budgets = EndpointBudgets(BudgetOptions(), {}, lambda: 0.0, CollectorRegistry())
+    again = retry(RetryOptions(first_pause_seconds=0), sources, budgets)
+    model = compose((bench.hedging.race, again), bench.below(how))
     asked = asyncio.ensure_future(model(a_call()))
     await sent(bench, 2)
     if how == "fails":

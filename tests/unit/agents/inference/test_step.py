@@ -3,10 +3,12 @@ from typing import Any, cast
 
 import pytest
 
+from callstream.agents.haste import Haste, hasten
 from callstream.agents.inference.call import CallFailed, Reply
 from callstream.agents.inference.fakes import ScriptedModel
 from callstream.agents.inference.step import Infer, UnusableReply, call_id
 from callstream.agents.tools import Tools
+from callstream.streams.chain import Late
 from callstream.streams.event import Body, Event, Json, Submission, Usage
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
@@ -174,3 +176,36 @@ async def test_without_another_pool_and_not_to_be_skipped_the_late_one_ends() ->
 
     assert isinstance(outcome, Bury)
     assert outcome.failure.kind == "deadline"
+
+
+DECLARED = Late(first=True, pool="small", skip=True)
+
+
+async def test_a_call_says_what_its_step_declares_for_short_time() -> None:
+    model = ScriptedModel([REPLY])
+
+    with hasten(Haste(needs_seconds=3.0)):
+        await act(Infer(name="copy", pool="large", late=DECLARED), model, event(attempt=2))
+        await act(Infer(name="copy", pool="large"), model)
+
+    assert [(call.first, call.needs_seconds, call.again) for call in model.calls] == [
+        (True, 3.0, True),
+        (False, 0, False),
+    ]
+
+
+async def test_when_time_is_short_the_other_pool_is_asked_at_once() -> None:
+    model = ScriptedModel([REPLY])
+
+    with hasten(Haste(needs_seconds=3.0, short=True)):
+        await act(Infer(name="copy", pool="large", late=DECLARED), model)
+
+    assert [(call.pool, call.id[-6:], call.needs_seconds) for call in model.calls] == [("small", "call-2", 0.0)]
+
+
+async def test_late_and_the_older_words_for_it_mean_the_same() -> None:
+    older = Infer(name="copy", pool="large", late_pool="small", skip_late=True)
+
+    assert older.late == Late(pool="small", skip=True)
+    with pytest.raises(ValueError, match="say with late alone"):
+        Infer(name="copy", pool="large", late=Late(), skip_late=True)

@@ -2,6 +2,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,9 +25,9 @@ def weight(tenant: str) -> int:
 
 
 def call(
-    tenant: str = "a", tokens: int = 10, lane: str = "low", id: str = "", deadline: float | None = None
+    tenant: str = "a", tokens: int = 10, lane: str = "low", id: str = "", deadline: float | None = None, **more: Any
 ) -> Waiting:
-    return Waiting(id or f"call-{next(SEQUENCE)}", tenant, lane, tokens, 0.0, deadline)
+    return Waiting(id or f"call-{next(SEQUENCE)}", tenant, lane, tokens, more.pop("since", 0.0), deadline, **more)
 
 
 def queue(*waiting: Waiting, weigh: Callable[[str], int] = weight) -> FairQueue:
@@ -58,8 +59,15 @@ def backlog(tenant: str, tokens: int = 60, calls: int = 400, lane: str = "low") 
     return [call(tenant, tokens, lane) for _ in range(calls)]
 
 
+def due(one: Waiting) -> float:
+    """When it is due, said once more."""
+    if one.first and one.deadline is not None and one.deadline < one.since + 30:
+        return one.deadline
+    return one.since + 30
+
+
 class Model(RuleBasedStateMachine):
-    """The queue beside one plain list of what waits, in the order of arrival."""
+    """The queue beside one plain list of what waits, in the order of arrival, and when each is due."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,20 +77,23 @@ class Model(RuleBasedStateMachine):
         self.now = 0.0
 
     def of(self, one: Waiting) -> list[Waiting]:
-        return [other for other in self.all if (other.tenant, other.lane) == (one.tenant, one.lane)]
+        own = [other for other in self.all if (other.tenant, other.lane) == (one.tenant, one.lane)]
+        return sorted(own, key=lambda other: due(other))
 
     @rule(
         tenant=st.sampled_from([*WEIGHTS]),
         lane=st.sampled_from([*LANES]),
         tokens=TOKENS,
-        left=st.none() | st.floats(0, 9),
+        left=st.none() | st.floats(0, 9) | st.floats(0, 60),
+        first=st.booleans(),
     )
-    def put(self, tenant: str, lane: str, tokens: int, left: float | None) -> None:
+    def put(self, tenant: str, lane: str, tokens: int, left: float | None, first: bool) -> None:
         before = self.queue.peek()
-        one = call(tenant, tokens, lane, deadline=None if left is None else self.now + left)
+        deadline = None if left is None else self.now + left
+        one = call(tenant, tokens, lane, deadline=deadline, since=self.now, first=first)
         self.queue.put(one)
         self.all.append(one)
-        if before is not None and before.lane == lane:
+        if before is not None and before.lane == lane and not (before.tenant == tenant and due(one) < due(before)):
             assert self.queue.peek() is before, "a put displaced the head of its lane"
 
     @precondition(lambda self: any(one.tenant not in self.paused for one in self.all))
@@ -148,6 +159,63 @@ class Model(RuleBasedStateMachine):
 
 TestTheQueueAgainstItsModel = Model.TestCase
 TestTheQueueAgainstItsModel.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*WEIGHTS]), st.lists(TOKENS, min_size=60, max_size=60), min_size=2),
+    st.sampled_from([*WEIGHTS]),
+)
+def test_a_tenant_in_a_hurry_takes_nothing_from_others(sizes: dict[str, list[int]], hurried: str) -> None:
+    # given tenants with a backlog, of which one sends what is due first, the latest that came
+    fair = queue(
+        *(
+            call(tenant, tokens, deadline=29.0 - number / 3, first=tenant == hurried)
+            for tenant, all_of_it in sizes.items()
+            for number, tokens in enumerate(all_of_it)
+        )
+    )
+    served = dict.fromkeys(sizes, 0.0)
+    # then each has its share, as ever
+    while {tenant for _, tenant in fair.waiting()} == set(sizes):
+        one = fair.take()
+        served[one.tenant] += one.tokens / weight(one.tenant)
+        assert max(served.values()) - min(served.values()) <= LARGEST + QUANTUM
+
+
+def test_the_earliest_deadline_of_a_tenants_calls_goes_first_where_they_say_so() -> None:
+    fair = queue(
+        call(id="plain"),
+        call(id="late", deadline=20.0, first=True),
+        call(id="soon", deadline=5.0, first=True),
+        call(id="quiet", deadline=1.0),
+        call("b", id="other"),
+        call(id="low", lane="low", deadline=9.0, first=True),
+    )
+    assert fair.place("plain") == Place(3, 30)
+    assert [one.id for one in drain(fair) if one.tenant == "a"] == ["soon", "low", "late", "plain", "quiet"]
+
+
+def test_what_is_in_no_hurry_goes_before_what_keeps_coming() -> None:
+    # given a call without a deadline, and calls in a hurry that come each second with three seconds left
+    fair = queue(call(id="patient"))
+    order = []
+    for second in range(60):
+        for _ in range(2):
+            fair.put(call(id=f"{second}-{next(SEQUENCE)}", since=float(second), deadline=second + 3.0, first=True))
+        order.append(fair.take().id)
+        fair.expired(float(second))
+    # then it goes when it has waited for as long as it is patient
+    assert 25 <= order.index("patient") <= 31
+
+
+def test_a_call_that_goes_first_is_judged_by_its_own_size() -> None:
+    # given a tenant with a large call, and another whose turn is before it
+    fair = queue(call("c", id="small"), call("a", 3 * QUANTUM, id="large"), call("b", 2 * QUANTUM, id="other"))
+    assert fair.take().id == "small"
+    # when its tenant has a small one that is due before
+    fair.put(call("a", 1, id="soon", deadline=1.0, first=True))
+    # then that is next, and the large one waits for its turn
+    assert ids(fair) == "soon other large"
 
 
 @given(st.lists(st.builds(call, st.sampled_from([*WEIGHTS]), TOKENS), min_size=1, max_size=40))

@@ -1,0 +1,21 @@
+"""Secrets of the settings, in the clear: for what must be kept out of records, and for nothing else."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from callstream.agents.inference.options import InferenceOptions, UnusableSecret
+from callstream.settings import Settings
+
+
+def known_secrets(settings: Settings) -> Iterator[str]:
+    """What a step could meet: keys and secret headers of endpoints, and the password of its database."""
+    yield from model_secrets(settings.inference)
+    yield str(settings.delivery.url.password or "")
+
+
+def model_secrets(options: InferenceOptions) -> Iterator[str]:
+    """Keys and secret headers of endpoints; of one whose key cannot be read there is none to be kept out."""
+    for endpoint in options.endpoints().values():
+        with suppress(UnusableSecret):
+            for value in endpoint.secret_headers().values():
+                yield value.removeprefix("Bearer ")
