@@ -7,7 +7,7 @@ delivery is taken only when there is room, so that what cannot run stays in Kafk
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,9 +58,9 @@ class Actor:
     """Runs one role over any number of streams of deliveries (one for each topic that the service reads).
 
     `observed` are the topics among them that another service answers for: what is unreadable or misplaced there is
-    left to that one, so that it is buried or sent on once. `most_of_a_topic` bounds what runs of one topic, where
-    several are read and a backlog of one must leave room for the others; `aside` is where a backlog of one tenant or
-    pool is put, so that it leaves room too.
+    left to that one, so that it is buried or sent on once; `unreadable`, if set, is handed what cannot be read there.
+    `most_of_a_topic` bounds what runs of one topic, where several are read and a backlog of one must leave room for the
+    others; `aside` is where a backlog of one tenant or pool is put, so that it leaves room too.
     """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains, concurrency: int, max_unfinished: int) -> None:
@@ -82,6 +82,7 @@ class Actor:
         self._revocations = 0
         self._running_of: Counter[str] = Counter()
         self.observed: frozenset[str] = frozenset()
+        self.unreadable: Callable[[Delivery], Awaitable[None]] | None = None
         self.most_of_a_topic = concurrency
         self.aside: Aside | None = None
         self.stops: Stops | None = None
@@ -350,6 +351,8 @@ class Actor:
             moved = self._moved(event, delivery)
         except BadEvent as error:
             if delivery.topic in self.observed:
+                if self.unreadable is not None:
+                    await self.unreadable(delivery)
                 return
             origin = (delivery.topic, delivery.partition, delivery.offset)
             await self._ports.send(

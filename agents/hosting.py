@@ -14,6 +14,7 @@ from callstream.streams.chain import Cell, Chains
 from callstream.streams.engine import FaustDelivery, ServiceApp
 from callstream.streams.event import Event
 from callstream.streams.keys import partition_of
+from callstream.streams.ownership import Claim
 from callstream.streams.retry_budget import Budgets
 from callstream.streams.tracing import Span, Tracing
 from callstream.streams.wire import BodyMissing, Record
@@ -107,6 +108,11 @@ def parked(delivery: Delivery) -> Parked:
     """What the lot keeps of a delivery."""
     one = _claimed(delivery)
     return Parked(one.topic, one.partition, one.offset, one.key, one.value, one.headers, one.claim)
+
+
+def claim_of(delivery: Delivery) -> Claim:
+    """The claim that a delivery was taken with."""
+    return _claimed(delivery).claim
 
 
 def _claimed(delivery: Delivery) -> FaustDelivery | Parked:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from callstream.agents.control.commands import Cancel, reason_of
+from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
 from callstream.streams.event import TASK, Event, Json, Strict, Submission
@@ -88,9 +88,9 @@ def refusal(held: Event, verdict: Verdict) -> str | None:
 
 def held_row(event: Event, row: Json | None) -> Json:
     """Fold a held task into its row. A row of the same or a later hold stays as it is."""
-    if row is not None and row["sequence"] == event.sequence and row["state"] == "early":
+    if row is not None and _hold(row) == (event.run, event.sequence) and row["state"] == "early":
         return _settled({**_row(event), "refused": row.get("refused")}, event, row["verdict"], row["decided"])
-    if row is not None and row["sequence"] >= event.sequence:
+    if row is not None and _hold(row) >= (event.run, event.sequence):
         return row
     return _row(event)
 
@@ -98,16 +98,18 @@ def held_row(event: Event, row: Json | None) -> Json:
 def verdict_row(event: Event, row: Json | None) -> Json:
     """Fold a verdict into the row of its task: the first that can be carried out decides, later ones do not count."""
     verdict = event.body.outputs.get(VERDICT, {})
-    if row is None or (row["sequence"] < event.sequence and row["state"] != "held"):
-        return {"state": "early", "sequence": event.sequence, "verdict": verdict, "decided": event.time}
-    if row["sequence"] != event.sequence or row["state"] != "held":
+    hold = (event.run, event.sequence)
+    if row is None or (_hold(row) < hold and row["state"] != "held"):
+        early = {"state": "early", "run": event.run, "sequence": event.sequence}
+        return {**early, "verdict": verdict, "decided": event.time}
+    if _hold(row) != hold or row["state"] != "held":
         return row
     return _settled(row, held_event(row), verdict, event.time)
 
 
-def outcome_of(row: Json, sequence: int) -> Outcome:
-    """What follows from a row for an event about the hold of that sequence: nothing yet, or what was decided."""
-    if row["state"] not in ("decided", CANCELLED) or row["sequence"] != sequence:
+def outcome_of(row: Json, sequence: int, run: int = 0) -> Outcome:
+    """What follows from a row for an event about that hold: nothing yet, or what was decided."""
+    if row["state"] not in ("decided", CANCELLED) or _hold(row) != (run, sequence):
         return Keep()
     held = held_event(row)
     if row["state"] == CANCELLED:
@@ -138,7 +140,7 @@ class ReviewDesk:
     `cancel_of` says by which command a held task is cancelled: whatever comes first then ends it.
     """
 
-    def __init__(self, cancel_of: Callable[[Event], Cancel | None] = lambda _held: None) -> None:
+    def __init__(self, cancel_of: Callable[[Subject], Cancel | None] = lambda _held: None) -> None:
         self._cancel_of = cancel_of
 
     async def act(self, event: Event, cell: Cell) -> Outcome:
@@ -154,16 +156,26 @@ class ReviewDesk:
         return await self._fold(verdict_row(event, cell.value), event, cell)
 
     async def _fold(self, row: Json, event: Event, cell: Cell) -> Outcome:
-        if row["state"] == "held" and (cancel := self._cancel_of(held_event(row))) is not None:
-            row = {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
+        # A verdict that comes after the command decides nothing any more.
+        row = self._cancelled(cell.value, event) or self._cancelled(row, event) or row
         if row != cell.value:
             await cell.save(row)
-        return outcome_of(row, event.sequence)
+        return outcome_of(row, event.sequence, event.run)
+
+    def _cancelled(self, row: Json | None, event: Event) -> Json | None:
+        """The row of the event's hold after the command to cancel its task; None if there is none."""
+        if row is None or row["state"] != "held" or _hold(row) != (event.run, event.sequence):
+            return None
+        cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
+        if cancel is None:
+            return None
+        return {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
 
 
 def _row(event: Event) -> Json:
     return {
         "state": "held",
+        "run": event.run,
         "sequence": event.sequence,
         "tenant": event.tenant,
         "task": event.task,
@@ -192,3 +204,8 @@ def _edited(held: Event, verdict: Verdict) -> dict[str, Json]:
     for step, fields in verdict.edits.items():
         outputs[step] = {**outputs[step], **fields}
     return outputs
+
+
+def _hold(row: Json) -> tuple[int, int]:
+    """Which hold a row is about: of which run of the task, and behind which step."""
+    return row.get("run", 0), row["sequence"]

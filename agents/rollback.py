@@ -32,7 +32,7 @@ def undo(event: Event, last: int, end: End, chains: Chains) -> Record | None:
 def _is_left(step: str, event: Event) -> bool:
     """Whether a step was taken, on the way that the routes chose, and is not undone yet."""
     hops = [hop.undo for hop in event.body.trail if hop.step == step]
-    return bool(hops) and not any(hops)
+    return bool(hops) and not hops[-1]
 
 
 def name_of(undoing: Undoing, event: Event, chains: Chains) -> str:

@@ -12,16 +12,21 @@ from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains, UnknownChain
 from callstream.streams.errorclass import ErrorClass
 from callstream.streams.event import (
+    LETTER_COMMAND,
+    MAX_ATTEMPTS_TOLD,
     MAX_HOPS,
     MAX_LINE,
     MAX_NOTES,
     SUBTASKS,
     TASK,
+    TASK_DEAD,
     TASK_HELD,
     TASK_JOIN_DUE,
     TASK_NOTIFIED,
     TASK_SUBTASK,
     VERDICT,
+    Attempt,
+    Burial,
     End,
     Event,
     Failure,
@@ -43,6 +48,7 @@ from callstream.streams.outcome import (
     Hold,
     Keep,
     Outcome,
+    Redo,
     Resume,
     Retry,
 )
@@ -52,7 +58,7 @@ from callstream.streams.timing import delayed
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
-REMARKS = (VERDICT, TASK_SUBTASK, TASK_JOIN_DUE)
+REMARKS = (VERDICT, LETTER_COMMAND, TASK_SUBTASK, TASK_JOIN_DUE)
 """What tells a service about a task and is not the task itself: a burial of these does not end it."""
 LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
 
@@ -62,6 +68,7 @@ class Work:
     """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts.
 
     Of its seconds, those that it waited for capacity, and those that went into attempts that failed.
+    `origin` is the record that it came on (topic, partition, offset), `failed` are the attempts that came to nothing.
     """
 
     service: str
@@ -72,6 +79,8 @@ class Work:
     notes: tuple[str, ...] = ()
     waited: float = 0.0
     retried: float = 0.0
+    origin: tuple[str, int, int] = ("", 0, 0)
+    failed: tuple[Attempt, ...] = ()
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
@@ -116,6 +125,8 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
+        case Redo(event=other):
+            return [encode(other, topic_of(_way_of(other, chains)))]
         case Keep():
             return []
         case Retry():
@@ -226,13 +237,47 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     if named.kind == ErrorClass.DEADLINE and (where := told(step_times(trail, event.time))):
         named = named.model_copy(update={"message": line(f"{named.message}; {where}")})
     dead = event.with_body(failure=named, trail=trail, waiting=None)
-    if outcome.ends_task and event.body.end is None and event.type not in REMARKS:
-        return [_letter(dead), *_ended(event, _next(dead), End.FAILED, chains, named)]
-    return [_letter(dead)]
+    ends_task = outcome.ends_task and event.body.end is None and event.type not in REMARKS
+    letter = _letter(dead, _burial(event, outcome, work, ends_task))
+    return [letter, *_ended(event, _next(dead), End.FAILED, chains, named)] if ends_task else [letter]
 
 
-def _letter(dead: Event) -> Record:
-    return encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))
+def _letter(dead: Event, burial: Burial) -> Record:
+    return encode(replace(dead.with_body(burial=burial), type=TASK_DEAD), topic_of(topics.DEAD))
+
+
+def _burial(event: Event, outcome: Bury, work: Work, ended_task: bool) -> Burial:
+    failed = work.failed
+    if not failed or failed[-1].number < event.attempt + work.attempts - 1:
+        failed = (*failed, attempt_of(event.attempt + work.attempts - 1, work.ended, outcome))
+    half = MAX_ATTEMPTS_TOLD // 2
+    told = failed if len(failed) <= MAX_ATTEMPTS_TOLD else (*failed[:half], *failed[-half:])
+    topic, partition, offset = work.origin
+    return Burial(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        ended_task=ended_task,
+        attempts=told,
+        before=event.body.failure,
+    )
+
+
+def attempt_of(number: int, ended: float, outcome: Retry | Bury) -> Attempt:
+    """A failed attempt as a dead letter tells of it."""
+    failure = outcome.failure
+    return Attempt(number=number, ended=ended, kind=failure.kind, message=failure.message[:300], usage=outcome.usage)
+
+
+def _way_of(event: Event, chains: Chains) -> str:
+    if event.body.end is not None:
+        return topics.FINISHED
+    if event.sequence == 0:
+        return topics.INTAKE
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise ValueError(f"chain {event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
 
 
 def _emptied(event: Event) -> Event:
@@ -288,7 +333,8 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     if isinstance(outcome, Forward):
         return then
     failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
-    return [_letter(event.with_body(failure=failure, trail=trail, waiting=None)), *then]
+    dead = event.with_body(failure=failure, trail=trail, waiting=None)
+    return [_letter(dead, _burial(event, outcome, work, False)), *then]
 
 
 def _result(event: Event, chains: Chains) -> Json:
@@ -299,7 +345,7 @@ def _result(event: Event, chains: Chains) -> Json:
 
 
 def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury | Cancelled) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward | FanOut | Cancelled) else None
+    usage = outcome.usage if isinstance(outcome, Forward | FanOut | Bury | Cancelled) else None
     remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward | FanOut) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")

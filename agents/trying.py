@@ -13,11 +13,11 @@ from callstream.agents.masking import Mask
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.retrying import DEADLINE, Decision, Failed, GiveUp, decide
-from callstream.agents.settle import Work, line, settle
+from callstream.agents.settle import Work, attempt_of, line, settle
 from callstream.agents.spent import Spent, tracked
 from callstream.streams.chain import Chains, MissingVersion, UnknownChain
 from callstream.streams.errorclass import class_of
-from callstream.streams.event import MAX_NOTES, Event, Failure, Waiting, WaitReason
+from callstream.streams.event import MAX_ATTEMPTS_TOLD, MAX_NOTES, Attempt, Event, Failure, Waiting, WaitReason
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.retry_budget import BudgetOptions, Budgets
@@ -40,7 +40,8 @@ LONGEST_PAUSE_SECONDS = 24 * 3600.0
 class Tries:
     """What was tried of an event's step, also before the timer had it: since when, how often, with what remarks.
 
-    `failure` is what the last attempt failed of that was made; `spent` where the time went.
+    `failure` is what the last attempt failed of that was made; `spent` where the time went; `told` are the attempts
+    that failed since the timer had it.
     """
 
     started: float
@@ -48,6 +49,7 @@ class Tries:
     notes: deque[str]
     failure: Failure | None = None
     spent: Spent = field(default_factory=Spent)
+    told: list[Attempt] = field(default_factory=list)
 
     @classmethod
     def of(cls, event: Event, now: float) -> "Tries":
@@ -66,6 +68,11 @@ class Tries:
         if self.failure is None or failure.kind != NO_BUDGET:
             self.failure = failure
         return self.failure
+
+    def tell(self, attempt: Attempt) -> None:
+        """Keep a failed attempt for the dead letter: the first ones and the last."""
+        self.told.append(attempt)
+        del self.told[MAX_ATTEMPTS_TOLD // 2 : -MAX_ATTEMPTS_TOLD // 2]
 
     def waiting(self, until: float, failure: Failure) -> Waiting:
         """What the event says of it while the timer has it."""
@@ -134,6 +141,8 @@ class Trying:
             tuple(tries.notes),
             tries.spent.waited,
             tries.spent.retried,
+            origin=(delivery.topic, delivery.partition, delivery.offset),
+            failed=tuple(tries.told),
         )
         log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)
@@ -150,9 +159,10 @@ class Trying:
                 return outcome
             self.retries += 1
             failure = tries.failed(attempt, outcome.failure)
+            tries.tell(attempt_of(attempt, self._ports.now(), outcome))
             decision = self._decide(tried, policy, outcome)
             if isinstance(decision, GiveUp):
-                return Bury(_given_up(failure, decision), policy.ends_task)
+                return Bury(_given_up(failure, decision), policy.ends_task, outcome.usage)
             pause = decision.after_seconds
             attempt += 1
             if policy.held_pause_seconds is not None and pause > policy.held_pause_seconds:

@@ -16,13 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
-from callstream.agents.control.controls import subject_of
 from callstream.agents.control.holding import cancelled_holds
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
 from callstream.agents.delivery import make_engine, prepare_database
-from callstream.agents.hosting import AppPorts, host, parked
+from callstream.agents.hosting import AppPorts, claim_of, host, parked
 from callstream.agents.inference.admission.report import TELL_SECONDS
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
@@ -31,6 +30,9 @@ from callstream.agents.joining.desk import JoinDesk
 from callstream.agents.joining.due import DueLook
 from callstream.agents.joining.rows import JoinRows
 from callstream.agents.joining.rows import expired as expired_join
+from callstream.agents.letters.desk import LetterDesk
+from callstream.agents.letters.jobs import JobDesk, JobRunner
+from callstream.agents.letters.rehearsal import Rehearsal, no_model
 from callstream.agents.lot import Lot
 from callstream.agents.masking import Mask
 from callstream.agents.notification import Notifier
@@ -65,9 +67,10 @@ from callstream.streams.wire import LogUnavailable, Record, encode
 from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
-from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, seen_before, window_over
+from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
 from callstream.web.app import build_web
+from callstream.web.letters import LetterBox
 from callstream.web.live import LivePort
 from callstream.web.serve import WebServer
 
@@ -126,6 +129,7 @@ class Node:
         self.room.on_change.append(self._model.gates.pump)
         self._mask = Mask(known_secrets(settings))
         REGISTRY.register(RetryCollector(self.actors))
+        self._profile: Callable[[str, str], Json | None] = _no_profile
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
@@ -191,8 +195,7 @@ class Node:
 
     def _build_review(self, app: ServiceApp, reviews: DurableTable) -> None:
         controls = self.room.controls
-        desk = ReviewDesk(lambda held: controls.cancelled(subject_of(held)) if controls.any else None)
-        role = ActRole(app.service_name, desk.act, stateful=True)
+        role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
         ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
         stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
         stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions
@@ -233,6 +236,7 @@ class Node:
         profiles = Profiles(app, store_options()) if service == PREPARE else None
         if profiles is not None:
             self._tables[topics.PROFILES] = (profiles, service)
+            self._profile = profiles.get
         tools = Tools(
             model=self._model,
             blobs=self.blobs,
@@ -305,6 +309,7 @@ class Node:
         self._host(app, Recorder(journal), rows, *read)
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
+        self._host_letters(app, port, journal)
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
@@ -313,6 +318,36 @@ class Node:
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
         changes = changelog_of(SCHEDULE, topics.SCHEDULES)
         app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
+
+    def _host_letters(self, app: ServiceApp, port: LivePort, journal: Journal) -> None:
+        """The desk for dead letters beside the recorder, on the same app: so that its rows are where the task's are."""
+        options, jobs = self.settings.letters, JobDesk()
+        table = self._table(app, topics.LETTERS, letter_over(options.kept_hours * HOUR))
+        desk = LetterDesk(self.chains, journal.row, jobs, self.clock)
+        recorded = app.progress
+        self._host(app, desk, table, topics.DEAD, topics.REDRIVES)
+        decided = app.progress
+        app.progress = lambda: recorded() + decided()
+        actor = self.actors[desk.service]
+        # What stands there unreadable was buried already, and would be buried again for ever.
+        actor.observed = frozenset([topic_of(topics.DEAD)])
+        actor.unreadable = lambda delivery: desk.unreadable(delivery, table, claim_of(delivery))
+
+        async def send(event: Event, claim: Claim | None = None) -> None:
+            await app.produce(encode(event, topic_of(topics.REDRIVES)), claim)
+
+        app.background.append(JobRunner(table, app.partitions, jobs, send).run)
+        tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
+        rehearsal = Rehearsal(self.chains, tools)
+        port.letters = LetterBox(
+            table,
+            app.partitions,
+            port.sends(topics.REDRIVES),
+            journal.row,
+            rehearsal,
+            rate=options.redrives_per_second,
+            prices=self.settings.inference.prices(),
+        )
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(

@@ -41,13 +41,15 @@ ON_TOPIC = {
     topics.FINISHED: ("tasks that have ended: `body.end`, `body.result`, `body.failure`", "notify, gateway"),
     topics.PAUSED: ("events whose task, chain or tenant is paused, on their way to table `paused`", "paused"),
     topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
-    topics.DEAD: ("what could not be done or read, with the reason", "nobody: for people"),
+    topics.DEAD: ("what could not be done or read, with the reason and the attempts", "gateway"),
+    topics.REDRIVES: ("what people decided about dead letters", "gateway"),
 }
 IN_TABLE = {
     topics.SEEN: "what was decided about each submission: digest, version, start, deadline",
     topics.REVIEWS: "held tasks and their verdicts",
     topics.TIMERS: "records that wait for their time, in the order of when they are due",
     topics.TASKS: "each task as the status API shows it",
+    topics.LETTERS: "dead letters, their events, and jobs that redrive many of them",
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
@@ -59,7 +61,7 @@ IN_TABLE = {
 }
 IN_HEADER = {
     "ce_specversion": "CloudEvents version",
-    "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
+    "ce_id": "task key, sequence, attempt (and run): the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
     "ce_type": "`callstream.task`, or that with `.held`, `.waiting`, `.undo`, `.notified`, `.dead`, `.finished`, …",
     "ce_subject": "the task's id",
@@ -71,6 +73,7 @@ IN_HEADER = {
     "ce_chainversion": "the version it started on; 0 before intake",
     "ce_priority": "high, normal or low",
     "ce_attempt": "from 1",
+    "ce_run": "how often the task was taken up again after it had failed; left out of its first run",
     "ce_expirytime": "its deadline, if it has one",
     "ce_runat": "when its first step may start, if that was asked for",
     "ce_traceparent": "W3C trace context, if it has one",
@@ -86,6 +89,8 @@ IN_BODY = {
     "trail": "what was done: step, service, times, attempts, usage, notes",
     "end": "finished, rejected, failed or cancelled, once it has ended",
     "failure": "kind, message, step, traceback",
+    "generation": "grows when answers that were paid for may not be used again: its input was edited, say",
+    "burial": "of a dead letter: the record that it came on, and each attempt that failed",
     "held": "why it is held",
     "waiting": "why the timer has it, until when, and what was tried of its step so far",
     "result": "what the caller gets, once it is finished",
@@ -181,12 +186,15 @@ def commands_page() -> str:
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command that does something, under the words that call it; typer brings a click of its own, so: Any."""
-    whole: Any = typer.main.get_command(app)
-    for name, command in whole.commands.items():
+    yield from _below(typer.main.get_command(app), "")
+
+
+def _below(group: Any, words: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from ((f"{name} {inner}", each) for inner, each in command.commands.items())
+            yield from _below(command, f"{words}{name} ")
         else:
-            yield name, command
+            yield f"{words}{name}", command
 
 
 def pages() -> dict[str, str]:

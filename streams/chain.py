@@ -26,6 +26,7 @@ from callstream.streams.topics import (
     NOTIFIED,
     PAUSED,
     PROFILES,
+    REDRIVES,
     REVIEW,
     SCHEDULE,
     SCHEDULES,
@@ -45,10 +46,14 @@ MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset(
     {
         *(INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, CONTROL, PAUSED),
-        *("gateway", "notify"),
+        *(REDRIVES, "gateway", "notify"),
     }
 )
 """Names of topics and services that take no steps."""
+
+
+class NotRehearsable(Exception):
+    """The step cannot be run without its effects; the message says so."""
 
 
 class UnknownChain(LookupError):
@@ -139,6 +144,9 @@ class Step:
 
     `late` says what happens when the task's time is short; unset, the step begins as long as any is left.
     `expected_seconds` is what it usually takes, without waiting; unset, that is learned from what it took.
+
+    A step that is `harmless` has no effect but its outcome: it may be run to see what it would do. Another one may say
+    it in `rehearse`.
     """
 
     name: str
@@ -146,6 +154,7 @@ class Step:
     remembers: ClassVar[bool] = False
     joins: ClassVar[bool] = False
     cuttable: ClassVar[bool] = True
+    harmless: ClassVar[bool] = False
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
     late: Late | None = None
@@ -178,6 +187,10 @@ class Step:
         It may come more than once, and for a step that failed before it did anything. `event.body.failure` says why.
         """
         raise NotImplementedError
+
+    async def rehearse(self, event: Event) -> Json:
+        """What the step would do with this event, without doing it. Raises NotRehearsable unless a step says it."""
+        raise NotRehearsable(f"step {self.name!r} is not harmless and has no rehearsal: it can only be run in earnest")
 
 
 @dataclass(frozen=True)

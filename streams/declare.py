@@ -29,6 +29,7 @@ from callstream.streams.topics import (
     PAUSED,
     POOLS,
     RECEIPTS,
+    REDRIVES,
     REVIEW,
     SCHEDULES,
     SPENDING,
@@ -63,7 +64,7 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
     services = [lane for service in chains.services() for lane in lanes_of(service)]
-    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES, PAUSED))
+    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES, PAUSED, REDRIVES))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(CONTROL), partitions, replicas, retention_seconds, compacted=True))

@@ -16,12 +16,14 @@ from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 TASK = "callstream.task"
 TASK_UNDO = "callstream.task.undo"
 TASK_HELD = "callstream.task.held"
+TASK_DEAD = "callstream.task.dead"
 TASK_NOTIFIED = "callstream.task.notified"
 TASK_SUBTASK = "callstream.task.subtask"
 TASK_JOIN_DUE = "callstream.task.due"
 TASK_UNVERSIONED = "callstream.task.unversioned"
 TASK_WAITING = "callstream.task.waiting"
 VERDICT = "callstream.review.verdict"
+LETTER_COMMAND = "callstream.letter.command"
 
 PARENT = "parent"
 """The attribute of a task that another one made: that one's id."""
@@ -35,6 +37,8 @@ MAX_LINE = 2000
 MAX_HOPS = 64
 MAX_NOTES = 32
 MAX_EXTENSIONS = 16
+MAX_ATTEMPTS_TOLD = 16
+"""Of a dead letter: the first and the last of them."""
 LAST_SECOND = 253_402_300_799
 """The last second of the year 9999, past which a time can't be written down."""
 
@@ -97,6 +101,31 @@ class Usage(Strict):
     tokens_out: Count = 0
 
 
+class Attempt(Strict):
+    """One attempt that failed: which, when it was over (epoch seconds), why, and what it took where that is known."""
+
+    number: Annotated[int, Field(ge=1, le=1_000_000)]
+    ended: Moment
+    kind: Name
+    message: Annotated[str, StringConstraints(max_length=300)]
+    usage: Usage | None = None
+
+
+class Burial(Strict):
+    """What a dead letter tells beside its event: the record that it came on, and the attempts that failed.
+
+    `ended_task`: the task has failed with it; without that only this event was refused. `before` is the failure that
+    the event had already: of a task that had ended, and of whose end its caller could not be told.
+    """
+
+    topic: Annotated[str, StringConstraints(max_length=249)]
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    ended_task: bool
+    attempts: Annotated[tuple[Attempt, ...], Field(max_length=MAX_ATTEMPTS_TOLD)] = ()
+    before: Failure | None = None
+
+
 class Hop(Strict):
     """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks.
 
@@ -151,6 +180,7 @@ class Body(Strict):
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
     `additions` is for members that older programs do not know: they pass them on as they are.
     `waiting` is set while the timer has the event, and stays when it has come back, until its step is done.
+    `generation` counts what makes earlier answers of models unfit: answers of another generation are not used.
     """
 
     submission: Submission
@@ -163,6 +193,8 @@ class Body(Strict):
     waiting: Waiting | None = None
     result: Json | None = None
     undoing: Undoing | None = None
+    generation: Count = 0
+    burial: Burial | None = None
     additions: Annotated[dict[Name, Json], Field(max_length=MAX_EXTENSIONS)] = {}
 
 
@@ -173,6 +205,7 @@ class Event:
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
     `extensions` are the attributes beside those that have a field here, by name: whoever reads them passes them on.
     The first step starts no earlier than `run_at`.
+    `run` counts how often the task was taken up again after it had failed: what a later run says stands.
     """
 
     tenant: Tenant
@@ -189,6 +222,7 @@ class Event:
     type: str = TASK
     extensions: Mapping[str, str] = field(default_factory=dict)
     run_at: float | None = None
+    run: int = 0
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:
@@ -197,7 +231,7 @@ class Event:
     @property
     def id(self) -> str:
         """Deterministic: the same step of the same task in the same attempt has the same id wherever it lands."""
-        return event_id(self.key, self.sequence, self.attempt)
+        return event_id(self.key, self.sequence, self.attempt, self.run)
 
     @property
     def input(self) -> Json:

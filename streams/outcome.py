@@ -55,10 +55,14 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now: act again after that many seconds, if attempts are left; else the task is buried with `failure`."""
+    """Not now: act again after that many seconds, if attempts are left; else the task is buried with `failure`.
+
+    `usage` is what the attempt took, where that is known.
+    """
 
     failure: Failure
     after_seconds: float | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Bury:
 
     failure: Failure
     ends_task: bool = True
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +111,11 @@ class Resume:
     outcome: Forward | Finish | Bury | Cancelled
 
 
-Outcome = Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Resume
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """Send `event` as it is to where its sequence says: to intake, to a step, or, ended, to whoever tells of ends."""
+
+    event: Event
+
+
+Outcome = Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Redo | Resume

@@ -44,7 +44,7 @@ def told(times: Iterable[StepTime]) -> str:
     >>> told([StepTime("prompt", 0.0, 0.01, 0.0), StepTime("copy", 8.2, 1.1, 0.0)])
     'its time went into copy (waited 8.2 s, worked 1.1 s)'
     """
-    long = [one for one in times if one.total >= LEAST_TOLD_SECONDS]
+    long = [one for one in times if any(_parts(one))]
     most = sorted(sorted(long, key=lambda one: -one.total)[:MOST_TOLD], key=long.index)
     said = "; ".join(f"{one.step} ({', '.join(_parts(one))})" for one in most)
     return f"its time went into {said}" if said else ""

@@ -20,11 +20,14 @@ JOINS = "joins"
 SCHEDULE, SCHEDULES = "schedule", "schedules"
 CONTROL = "control"
 PAUSED = "paused"
+LETTERS = "letters"
+REDRIVES = "redrives"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
+    ("gateway", LETTERS),
     ("prepare", PROFILES),
     (TIMER, TIMERS),
     (SCHEDULE, SCHEDULES),

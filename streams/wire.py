@@ -2,7 +2,7 @@
 
 Attributes are `ce_*` headers, the body is JSON. Extensions: `traceparent` (distributed tracing), `partitionkey`,
 `sequence`, `expirytime`, `dataref` (the body is in the blob store: a claim check), and ours: `tenant`, `chain`,
-`chainversion`, `priority`, `attempt`, `runat`. The task's id is the `subject`.
+`chainversion`, `priority`, `attempt`, `runat`, `run` (left out of a first run). The task's id is the `subject`.
 """
 
 import re
@@ -26,6 +26,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_RECORD_BYTES = MAX_BODY_BYTES + 64 * 1024
 MAX_HEADER_BYTES = 4096
 MAX_SEQUENCE = 9999
+MAX_RUN = 999_999
 MAX_BODY_DEPTH = strict_json.MAX_DEPTH + 8
 """Deeper than a caller's document: what was taken at the door still fits when the event wraps it."""
 CLAIM_CHECK_BYTES = 256 * 1024
@@ -82,6 +83,8 @@ def encode(event: Event, topic: str) -> Record:
         "priority": str(event.priority),
         "attempt": str(event.attempt),
     }
+    if event.run:
+        attributes["run"] = str(event.run)
     if event.deadline is not None:
         attributes["expirytime"] = timestamp(event.deadline)
     if event.run_at is not None:
@@ -201,6 +204,7 @@ _PATTERNS = {
     "chainversion": re.compile(r"^[0-9]{1,6}\Z"),
     "sequence": re.compile(r"^[0-9]{1,4}\Z"),
     "attempt": re.compile(r"^[1-9][0-9]{0,5}\Z"),
+    "run": re.compile(r"^[0-9]{1,6}\Z"),
     "type": re.compile(r"^[!-~]{1,200}\Z"),
     "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
 }
@@ -245,6 +249,7 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             type=text("type"),
             extensions=_extensions(attributes),
             run_at=moment("runat") if "runat" in attributes else None,
+            run=int(text("run", "0")),
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None

@@ -47,6 +47,18 @@ def ended_before(seconds: float) -> Expired:
     return expired
 
 
+def letter_over(seconds: float) -> Expired:
+    """Dead letters, and their events, that died longer ago than that; jobs over letters that long after their end."""
+
+    def expired(_: bytes, row: Json, now: float) -> bool:
+        if row.get("state") in ("running", "paused"):
+            return False
+        moment: float = row["died"] if "died" in row else row["changed"]
+        return moment + seconds < now
+
+    return expired
+
+
 def window_over(key: bytes, _: Json, now: float) -> bool:
     """Latency windows past what is kept of their size."""
     return decode_key(key).expired(now)

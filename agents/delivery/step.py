@@ -14,7 +14,7 @@ from callstream.agents.delivery.rows import CatalogueRow, Write, write_of
 from callstream.agents.delivery.store import CatalogueStore, is_about_database, is_about_values
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Attempts, Cell, Step, describe
-from callstream.streams.event import Event, Failure
+from callstream.streams.event import Event, Failure, Json
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 
 log = logging.getLogger("callstream.deliver")
@@ -91,6 +91,14 @@ class WriteBack(Step):
         except Exception as error:
             return self._failed(error)
         return Forward(notes=tuple(f"{product!r} is as it was before" for product in products) or ("nothing to undo",))
+
+    async def rehearse(self, event: Event) -> Json:
+        """The row that it would write into the catalogue."""
+        try:
+            row = CatalogueRow.model_validate(self._row(event))
+        except ValidationError as error:
+            return {"would_fail": {"kind": "catalogue-row", "message": describe(error)}}
+        return {"would_write": {"tenant": event.tenant, **row.model_dump(mode="json")}}
 
     def _failed(self, error: Exception) -> Outcome:
         # The driver's own words only: SQLAlchemy's would repeat the statement with all its values.

@@ -43,7 +43,7 @@ class JoinDesk:
         """Fold the event in; send the task on if this decides it, or decided it before."""
         join, rows = self._join(event), self._rows(state)
         row = rows.row()
-        if fold.is_late(row, event.sequence):
+        if fold.is_late(row, fold.mark_of(event)):
             return Keep()
         match event.type:
             case kind if kind == TASK_SUBTASK:
@@ -55,7 +55,7 @@ class JoinDesk:
                     message = "no sub-tasks were started by the step before this join"
                     return Bury(Failure(kind="fan-out", message=message))
                 by, new = fold.TASK, await self._opened(event, join, count, row, rows)
-        if new is None or new["sequence"] != event.sequence:
+        if new is None or new["mark"] != fold.mark_of(event):
             return Keep()
         if new["decided"] and new["decided"]["by"] != by:
             return Keep()
@@ -66,24 +66,24 @@ class JoinDesk:
         await rows.save(new)
         if new["decided"] is None:
             return Keep()
-        return _sent_on(join, new["decided"], rows.waiting(event.sequence), new["of"])
+        return _sent_on(join, new["decided"], rows.waiting(fold.mark_of(event)), new["of"])
 
     async def _reported(self, event: Event, row: Json | None, rows: JoinRows) -> tuple[str, Json | None]:
         said = event.body.outputs.get(SUBTASK, {})
         number = said.get("number")
         if not isinstance(number, int) or not 1 <= number <= MOST_SUBTASKS:
             return "", None
-        if row is not None and row["sequence"] == event.sequence and row["decided"]:
+        if row is not None and row["mark"] == fold.mark_of(event) and row["decided"]:
             return str(number), row
         finished = said.get("state") == "finished"
         if finished:
-            await rows.keep(event.sequence, number, {name: said.get(name) for name in ("number", "id", "result")})
-        return str(number), fold.reported(row, event.sequence, number, finished)
+            await rows.keep(fold.mark_of(event), number, {name: said.get(name) for name in ("number", "id", "result")})
+        return str(number), fold.reported(row, fold.mark_of(event), number, finished)
 
     async def _opened(self, event: Event, join: Join, count: int, row: Json | None, rows: JoinRows) -> Json:
         until = self._clock() + join.within_seconds
         until = until if event.deadline is None else min(until, event.deadline)
-        new = fold.opened(row, event.sequence, count, round(until, 3))
+        new = fold.opened(row, fold.mark_of(event), count, round(until, 3))
         if not new["decided"]:
             await rows.wait(event, new["until"])
         return new

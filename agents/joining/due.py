@@ -62,7 +62,7 @@ def _is_open(rows: JoinRows, due: Due) -> bool:
     row = rows.row()
     return (
         row is not None
-        and row["sequence"] == due.sequence
+        and row["mark"] == due.mark
         and not row["decided"]
         and row["until"] is not None
         and abs(row["until"] - due.until) < 0.001
@@ -71,7 +71,7 @@ def _is_open(rows: JoinRows, due: Due) -> bool:
 
 def _remark(rows: JoinRows, due: Due) -> Event:
     """Whatever is known about the task by whoever reads it is in its row."""
-    event = rows.waiting(due.sequence).event
+    event = rows.waiting(due.mark).event
     bare = event.body.submission.model_copy(update={"input": {}})
     told = event.with_body(submission=bare, outputs={}, trail=(), additions={})
     return replace(told, type=TASK_JOIN_DUE, deadline=None, attempt=1)

@@ -1,12 +1,13 @@
 """The rows of the table `joins`: of each task its join, the task as it waits, and what each sub-task gave.
 
-Keys: `row/KEY`, `task/KEY/SEQUENCE`, `part/KEY/SEQUENCE/NUMBER`, and `due/UNTIL/SEQUENCE/KEY`, which is in the order of
+Keys: `row/KEY`, `task/KEY/MARK`, `part/KEY/MARK/NUMBER`, and `due/UNTIL/MARK/KEY`, which is in the order of
 time, so that what is due is found without looking at the rest.
 """
 
 import time
 from dataclasses import dataclass
 
+from callstream.agents.joining.fold import mark_of
 from callstream.agents.joining.step import DAY, LONGEST_WAIT_SECONDS
 from callstream.streams import strict_json
 from callstream.streams.event import Event, Json
@@ -21,22 +22,22 @@ KEPT_SECONDS = LONGEST_WAIT_SECONDS + DAY
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """One entry of what is due: until when (epoch seconds) the join of that sequence of a task waits."""
+    """One entry of what is due: until when (epoch seconds) the join of that mark of a task waits."""
 
     until: float
-    sequence: int
+    mark: str
     task: bytes
 
     @property
     def key(self) -> bytes:
         """Its key: in the order of time."""
-        return DUE + f"{self.until:017.3f}/{self.sequence:04d}/".encode() + self.task
+        return DUE + f"{self.until:017.3f}/{self.mark}/".encode() + self.task
 
 
 def due_of(key: bytes) -> Due:
     """The entry of a key that begins with `DUE`."""
-    _, until, sequence, task = key.split(b"/", 3)
-    return Due(float(until), int(sequence), task)
+    _, until, mark, task = key.split(b"/", 3)
+    return Due(float(until), mark.decode(), task)
 
 
 def row_key(task: bytes) -> bytes:
@@ -70,28 +71,28 @@ class JoinRows:
 
     async def wait(self, event: Event, until: float) -> None:
         """Keep the task itself, and when its wait is over."""
-        await self._write(self._of(b"task", event.sequence), {"event": as_json(event)})
-        await self._write(Due(until, event.sequence, self.key).key, {})
+        await self._write(self._of(b"task", mark_of(event)), {"event": as_json(event)})
+        await self._write(Due(until, mark_of(event), self.key).key, {})
 
-    async def keep(self, sequence: int, number: int, given: Json) -> None:
+    async def keep(self, mark: str, number: int, given: Json) -> None:
         """Keep what a sub-task gave."""
-        await self._write(self._part(sequence, number), {"given": given})
+        await self._write(self._part(mark, number), {"given": given})
 
-    def waiting(self, sequence: int) -> "Waiting":
+    def waiting(self, mark: str) -> "Waiting":
         """The task that waits, with what its sub-tasks gave."""
-        kept = self._read(self._of(b"task", sequence)) or {}
+        kept = self._read(self._of(b"task", mark)) or {}
         event = decode(strict_json.dumps(kept["event"]), [("content-type", STRUCTURED_TYPE.encode())])
-        return Waiting(event, self, sequence)
+        return Waiting(event, self, mark)
 
-    def part(self, sequence: int, number: int) -> Json:
+    def part(self, mark: str, number: int) -> Json:
         """What a sub-task gave."""
-        return dict((self._read(self._part(sequence, number)) or {})["given"])
+        return dict((self._read(self._part(mark, number)) or {})["given"])
 
-    def _of(self, kind: bytes, sequence: int) -> bytes:
-        return kind + b"/" + self.key + f"/{sequence:04d}".encode()
+    def _of(self, kind: bytes, mark: str) -> bytes:
+        return kind + b"/" + self.key + f"/{mark}".encode()
 
-    def _part(self, sequence: int, number: int) -> bytes:
-        return self._of(b"part", sequence) + f"/{number:04d}".encode()
+    def _part(self, mark: str, number: int) -> bytes:
+        return self._of(b"part", mark) + f"/{number:04d}".encode()
 
     def _read(self, key: bytes) -> Json | None:
         raw = self.table.read(self.claim.partition, key)
@@ -107,8 +108,8 @@ class Waiting:
 
     event: Event
     rows: JoinRows
-    sequence: int
+    mark: str
 
     def given(self, number: int) -> Json:
         """What a sub-task of it gave."""
-        return self.rows.part(self.sequence, number)
+        return self.rows.part(self.mark, number)

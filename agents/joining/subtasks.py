@@ -17,7 +17,8 @@ from callstream.streams.submission import Order, new_event
 from callstream.tables.tasks import SUBTASK
 
 PLACE = "join"
-"""The attribute of a sub-task: the join's chain, version and sequence, the sub-task's number, and how deep it is."""
+"""The attribute of a sub-task: the join's chain, version and sequence, the sub-task's number, how deep it is, and the
+run of its parent."""
 MOST_SUBTASKS = 1_000
 MOST_DEPTH = 3
 """Sub-tasks of sub-tasks: each level multiplies their number."""
@@ -25,7 +26,7 @@ MOST_BYTES = 32 * 1024 * 1024
 """Of all sub-tasks of one step, as they are sent."""
 
 _ID = re.compile(TASK_ID_PATTERN.replace("$", r"\Z"))
-_PLACE = re.compile(rf"^({NAME_PATTERN[1:-1]})/(\d{{1,6}})/(\d{{1,4}})/(\d{{1,4}})/(\d)\Z")
+_PLACE = re.compile(rf"^({NAME_PATTERN[1:-1]})/(\d{{1,6}})/(\d{{1,4}})/(\d{{1,4}})/(\d)/(\d{{1,6}})\Z")
 
 
 class BadFanOut(ValueError):
@@ -41,9 +42,10 @@ class Place:
     sequence: int
     number: int
     depth: int
+    run: int
 
     def __str__(self) -> str:
-        return f"{self.chain}/{self.version}/{self.sequence}/{self.number}/{self.depth}"
+        return f"{self.chain}/{self.version}/{self.sequence}/{self.number}/{self.depth}/{self.run}"
 
 
 def place_of(event: Event) -> Place | None:
@@ -78,7 +80,7 @@ def started(event: Event, done: Event, outcome: FanOut, following: Step | None, 
     longest = subtask_id(event.task, event.sequence, count)
     if not _ID.match(longest):
         raise BadFanOut(f"the id {longest[:140]!r} of a sub-task would be longer than ids are: 128 characters")
-    place = Place(event.chain, event.version, done.sequence, 0, depth)
+    place = Place(event.chain, event.version, done.sequence, 0, depth, event.run)
     return [
         _one(event, one, replace(place, number=number), now) for number, one in enumerate(outcome.subtasks, start=1)
     ]
@@ -102,6 +104,7 @@ def told(ended: Event) -> Event | None:
         sequence=place.sequence,
         body=Body(submission=Submission(chain=place.chain, input={}), digest=body.digest, outputs={SUBTASK: said}),
         attempt=1,
+        run=place.run,
         deadline=None,
         type=TASK_SUBTASK,
         extensions={},

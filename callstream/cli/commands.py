@@ -8,6 +8,8 @@ import typer
 from callstream import __version__
 from callstream.cli.broker import app as broker
 from callstream.cli.chains import chains
+from callstream.cli.control import cancel, control, pause, resume
+from callstream.cli.dead import app as dead
 from callstream.cli.demo import demo
 from callstream.cli.lag import lag
 from callstream.cli.pools import pools
@@ -30,7 +32,23 @@ app = typer.Typer(
 )
 app.add_typer(broker, name="kafka")
 app.add_typer(schedule, name="schedule")
-for command in (demo, worker, reload, produce, status, tail, lag, pools, chains, settings):
+app.add_typer(dead, name="dead")
+for command in (
+    demo,
+    worker,
+    reload,
+    produce,
+    status,
+    tail,
+    lag,
+    pools,
+    chains,
+    cancel,
+    pause,
+    resume,
+    control,
+    settings,
+):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)
 

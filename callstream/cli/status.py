@@ -50,6 +50,9 @@ async def _show(api: Api, task: str, watch: bool, as_json: bool) -> None:
 
 def _waiting(waiting: Json) -> str:
     """Why a task waits, for a model or for its time, in a line."""
+    if (pause := waiting.get("paused")) is not None:
+        why = f": {pause['reason']}" if pause["reason"] else ""
+        return f"paused since {_moment(pause['since'])} by {pause['by']}{why} · waits for {waiting['waits_for']}"
     if "until" in waiting:
         return _timed(waiting)
     text = f"{waiting['pool']}: {waiting['reason']}"
@@ -98,6 +101,8 @@ def tree(row: Json) -> Tree:
         root.add(f"[dim]made by {escape(parent)}[/]")
     if missing := row.get("missing"):
         root.add(escape(_missing(missing, time.time())))
+    if cancel := row.get("cancel"):
+        root.add(f"[yellow]cancelled[/] by {escape(cancel['by'])}, about to end")
     if row.get("held"):
         root.add(f"[magenta]held[/]: {escape(_cut(row['held']))}")
     if failure := row.get("failure"):

@@ -15,6 +15,8 @@ from callstream.web.bodies import expect_within
 from callstream.web.chains import get_chains
 from callstream.web.context import CONTEXT, Context
 from callstream.web.control import get_control, post_cancel, post_cancel_many, post_pause, post_resume
+from callstream.web.dead import get_dead, get_letter, post_discard, post_dry_run, post_redrive, put_input
+from callstream.web.dead_jobs import get_job, get_jobs, post_job, post_job_move
 from callstream.web.events import post_event
 from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
@@ -114,6 +116,16 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("POST", "/v1/schedules/{name}/pause", pause_schedule, Role.SUBMIT),
         Route("POST", "/v1/schedules/{name}/resume", resume_schedule, Role.SUBMIT),
         Route("POST", "/v1/schedules/{name}/trigger", trigger_schedule, Role.SUBMIT),
+        Route("GET", "/v1/dead", get_dead, Role.OPERATE),
+        Route("POST", "/v1/dead/redrive", post_job, Role.OPERATE, json),
+        Route("GET", "/v1/dead/jobs", get_jobs, Role.OPERATE),
+        Route("GET", "/v1/dead/jobs/{id}", get_job, Role.OPERATE),
+        Route("POST", "/v1/dead/jobs/{id}/{move}", post_job_move, Role.OPERATE, json),
+        Route("GET", "/v1/dead/{id}", get_letter, Role.OPERATE),
+        Route("PUT", "/v1/dead/{id}/input", put_input, Role.OPERATE, json),
+        Route("POST", "/v1/dead/{id}/redrive", post_redrive, Role.OPERATE, json),
+        Route("POST", "/v1/dead/{id}/discard", post_discard, Role.OPERATE, json),
+        Route("POST", "/v1/dead/{id}/dry-run", post_dry_run, Role.OPERATE, json),
         Route("GET", "/v1/chains", get_chains, Role.SUBMIT),
         Route("GET", "/v1/health", get_health, None),
         Route("GET", "/v1/health/live", get_live, None),

@@ -9,6 +9,7 @@ from typing import Any
 
 from callstream.agents.control.commands import AnyCommand, as_value
 from callstream.agents.control.controls import Controls
+from callstream.agents.letters.rehearsal import Rehearsal
 from callstream.agents.review import Verdict
 from callstream.agents.schedules.command import apply, read_command
 from callstream.agents.schedules.directory import Directory
@@ -18,7 +19,9 @@ from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.topics import INTAKE, topic_of
 from callstream.streams.wire import encode
+from callstream.web.fake_letters import FakeLetters
 from callstream.web.hub import Hub, Update
+from callstream.web.letters import LetterBox
 from callstream.web.port import (
     ENDED,
     Health,
@@ -65,6 +68,13 @@ class FakePort:
         self._clock = clock
         self._hub = Hub(epoch)
         self._controls = Controls()
+        self.dead = FakeLetters(chains, PARTITIONS, clock, Rehearsal(chains, None))
+
+    @property
+    def letters(self) -> LetterBox:
+        """Those that came to the desk `dead`."""
+        self._check()
+        return self.dead.box
 
     def pools(self) -> Json:
         """What was put into `replicas`."""

@@ -5,7 +5,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from callstream.agents.control.commands import AnyCommand, record_of
 from callstream.agents.control.controls import Controls
@@ -27,6 +27,7 @@ from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
 from callstream.web.census import count_unfinished
 from callstream.web.hub import Hub, Update
+from callstream.web.letters import LetterBox
 from callstream.web.port import (
     Health,
     LatencyWindow,
@@ -54,8 +55,8 @@ SHOWN_DEPTH = 128
 
 
 class LivePort:
-    """What the web asks of one gateway. `journal` and `room` are set by whoever builds them, as is `pools_set`, which
-    names the pools of the settings.
+    """What the web asks of one gateway. `journal`, `letters` and `room` are set by whoever builds them, as is
+    `pools_set`, which names the pools of the settings.
 
     `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
     pool that a step calls (of a chain, its version and the step's number), None if it calls none.
@@ -63,6 +64,7 @@ class LivePort:
 
     journal: Journal
     room: ControlRoom
+    letters: LetterBox
 
     def __init__(
         self, app: ServiceApp, tasks: DurableTable, latency: DurableTable, blobs: BlobStore, tracing: Tracing
@@ -265,6 +267,14 @@ class LivePort:
         now = time.time()
         return [_latency(key, one, now) for key, one in merged(rows).items()]
 
+    def sends(self, topic: str) -> Callable[[Event], Awaitable[None]]:
+        """What sends events to a topic, by its short name, and returns once the log has them. Raises Unavailable."""
+
+        async def send(event: Event) -> None:
+            await self._produce(encode(event, topic_of(topic)))
+
+        return send
+
     async def _produce(self, record: Record) -> None:
         try:
             await self._app.produce(await check_in(record, self._blobs))
@@ -316,6 +326,7 @@ def _held_event(row: Json) -> Event:
         chain=row["chain"],
         version=row["version"],
         sequence=row["sequence"],
+        run=row.get("run", 0),
         body=body,
         priority=Priority(row["priority"]),
         traceparent=row["traceparent"],

@@ -2,7 +2,7 @@
 
 A row of a task, as `GatewayPort.task` gives it and clients see it:
 
-    {tenant, id, chain, version, digest, state, priority, created, updated, deadline, run_at,
+    {tenant, id, chain, version, digest, run, state, priority, created, updated, deadline, run_at,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
      callback: {url, state, attempts} | null, missing: {chain, version, service, since} | null,
@@ -19,6 +19,7 @@ paused `waiting` is {reason: "paused", waits_for, paused: {scope, since, by, rea
 not ended has `cancel`: {at, by, reason}.
 
 `state` is one of accepted, running, held, finished, rejected, failed, cancelled; times are epoch seconds, UTC.
+`run` is 0 until a failed task is taken up again: its row then goes on, in a later run.
 """
 
 from collections.abc import Mapping
@@ -30,20 +31,14 @@ from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
 from callstream.agents.schedules.directory import Directory
 from callstream.streams.event import End, Event, Json
+from callstream.web.errors import Unavailable as Unavailable
 from callstream.web.hub import Hub
+from callstream.web.letters import LetterBox
 
 ENDED = frozenset(map(str, End))
-"""The states after which a task never changes."""
+"""The states after which a task changes no more by itself; one that failed may be taken up again."""
 
 Window = Literal["1m", "10m", "1h"]
-
-
-class Unavailable(Exception):
-    """The engine cannot serve this now; the message says why. Worth trying again after `retry_after_seconds`."""
-
-    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class UnknownTable(LookupError):
@@ -135,6 +130,10 @@ class LatencyWindow:
 
 class TaskPort(Protocol):
     """Tasks: in, out, and what happens to them. Every method but `owner` and `peers` may raise Unavailable."""
+
+    @property
+    def letters(self) -> LetterBox:
+        """The dead letters of this gateway's partitions."""
 
     @property
     def updates(self) -> Hub:

@@ -44,6 +44,8 @@ PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 SHOWN_BYTES = 6_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+UNREAD = ("callstream.verdicts", "callstream.pools", "callstream.schedules", "callstream.control")
+"""Topics that no gateway reads within its group."""
 
 Found: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 Settings = Mapping[tuple[str, ...], object]
@@ -312,6 +314,7 @@ class System:
         if not hasattr(self, "_known"):
             taken = (
                 "callstream.dead",
+                "callstream.redrives",
                 "callstream.notified",
                 "callstream.finished",
                 "callstream.verdicts",
@@ -330,7 +333,7 @@ class System:
             reads["schedule"] = ["callstream.schedules"]
             reads["notify"] = ["callstream.finished"]
             shown = [name for name in steps if name != "callstream.paused"]
-            reads["gateway"] = [*shown, "callstream.finished", "callstream.notified"]
+            reads["gateway"] = [*shown, *(name for name in taken if name in places and name not in UNREAD)]
             self._known = [
                 (service, [one for name in names for one in places[name]]) for service, names in reads.items()
             ]

@@ -34,7 +34,7 @@ TRANSLATION = f"{ROOT / 'examples' / 'translation' / 'chain.py'}:chain"
 SECRET = "whsec_" + "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
 MUG = {"product_id": "mug", "title": "A blue mug"}
 BURIED = "callstream.task.dead"
-OTHERS = ("gateway", "intake", "prepare", "infer", "moderate", "deliver", "timer", "review", "notify", "obey")
+OTHERS = ("gateway", "intake", "prepare", "infer", "moderate", "deliver", "timer", "review", "notify", "paused", "obey")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -239,3 +239,22 @@ async def test_held_ended_and_unknown_tasks_and_a_filter(tmp_path: Path) -> None
             "cancelled",
             "held",
         ]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("median_ms", "made"), [(1_500, 1), (9_000, 2)], ids=["finished", "handed back"])
+async def test_a_drain_finishes_a_call_or_hands_it_back(tmp_path: Path, median_ms: int, made: int) -> None:
+    settings: Settings = {("engine", "drain_seconds"): 4}
+    async with running_system(tmp_path, (QUICK,), settings, median_ms=median_ms, sigma=0.0) as system:
+        # given a call under way
+        worker = await system.start()
+        await worker.submit("quick", MUG, id="mug-1")
+        await reaching(system, 1)
+        # when the worker is told to stop
+        assert await worker.stop() == 0
+        # then what came in time is settled and never asked again, and what did not is counted
+        again = await system.start(after=worker)
+        row = await again.reaches("mug-1", "finished")
+        [step] = [step for step in row["steps"] if step["step"] == "copy"]
+        assert (step["calls"], step["repeated"], await asked(system)) == (made, made - 1, made)
+        assert catalogue(system) == ["mug-1"]

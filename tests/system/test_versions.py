@@ -21,7 +21,7 @@ from tests.support.running import (
 FLOWS = Path(__file__).parents[1] / "support" / "flows.py"
 OLDER, NEWER = f"{FLOWS}:older", f"{FLOWS}:newer"
 QUICKLY: Settings = {("engine", "commit_interval_seconds"): 0.2, ("engine", "session_timeout_seconds"): 6}
-FRONT = ("gateway", "intake", "double", "review", "notify")
+FRONT = ("gateway", "intake", "double", "timer", "review", "notify")
 
 
 async def versions(worker: Worker) -> dict[int, int]:

@@ -19,7 +19,7 @@ ONLY = {
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
-        callstream.web.proxy callstream.web.relay callstream.web.reviews
+        callstream.web.peers callstream.web.proxy callstream.web.relay
     """,
     "jaeger_client": "streams.tracing",
     "rocksdict": "",
@@ -31,7 +31,9 @@ PURE = """
     streams.errorclass streams.letters streams.retry_budget streams.routes streams.steady streams.submission
     streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    tables.latency tables.tasks tables.timers
+    streams.conditions tables.latency tables.letters tables.tasks tables.timers
+    agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
+    agents.control.commands agents.control.controls
     agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
     agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide

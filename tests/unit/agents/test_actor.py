@@ -409,11 +409,16 @@ async def test_what_another_service_answers_for_is_left_to_it() -> None:
     unreadable, misplaced = deliver(events("a", "a"), "infer")
     unreadable.value = b"?"
     misplaced.partition = 63
+    handed: list[Delivery] = []
+
+    async def look(delivery: Delivery) -> None:
+        handed.append(delivery)
+
     actor = an_actor(Script(forward), ports)
-    actor.observed = frozenset({"callstream.infer"})
+    actor.observed, actor.unreadable = frozenset({"callstream.infer"}), look
     await actor.run(stream([unreadable, misplaced]))
     assert await actor.drain(5.0)
-    assert (ports.sent, unreadable.acked) == ([], [0, 1])
+    assert (ports.sent, unreadable.acked, handed) == ([], [0, 1], [unreadable])
 
 
 async def test_a_revocation_cancels_what_runs_and_nothing_is_acknowledged_after() -> None:

@@ -136,7 +136,7 @@ def test_the_status_says_which_version_is_missing_since_when_until_the_task_goes
     assert held.remark is not None
     remark = read(held.remark)
     assert remark.type == TASK_UNVERSIONED
-    told = {"chain": "shop", "version": 2, "service": "prepare", "since": 77.0, "sequence": 1}
+    told = {"chain": "shop", "version": 2, "service": "prepare", "since": 77.0, "run": 0, "sequence": 1}
     # whichever comes first
     for order in ((an_event(version=2), remark), (remark, an_event(version=2)), (remark, held.event, remark)):
         row = None

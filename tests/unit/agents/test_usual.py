@@ -15,8 +15,15 @@ def test_what_is_usual_is_known_after_some_and_forgotten_after_many() -> None:
     for _ in range(LEAST_SEEN - 1):
         usual.learn(step, 1.0)
     assert usual.seconds(step) == 0.0
-    usual.learn(step, 500.0)
+    usual.learn(step, 1.0)
     assert (usual.seconds(step), usual.seconds(other)) == (1.0, 0.0)
-    for _ in range(MOST_SEEN):
-        usual.learn(step, 3.0)
-    assert usual.seconds(step) == 3.0
+    for seconds in range(MOST_SEEN):
+        usual.learn(step, float(seconds))
+    assert usual.seconds(step) == 57.0
+
+
+def test_a_single_slow_one_is_not_what_is_usual() -> None:
+    usual, step = Usual(), Say("facts", "prepare")
+    for seconds in (1.0,) * 9 + (500.0,):
+        usual.learn(step, seconds)
+    assert usual.seconds(step) == 1.0

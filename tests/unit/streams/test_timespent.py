@@ -26,7 +26,7 @@ def test_clocks_that_differ_and_waits_side_by_side_give_no_nonsense() -> None:
 
 
 def test_what_took_no_time_is_not_told_of() -> None:
-    assert told([StepTime("prompt", 0.01, 0.01, 0.0)]) == ""
+    assert told([StepTime("prompt", 0.03, 0.03, 0.0)]) == ""
 
 
 def test_of_many_steps_those_are_told_of_that_took_most_in_their_order() -> None:

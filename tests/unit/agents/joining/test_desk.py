@@ -169,7 +169,7 @@ async def test_those_by_a_deadline_are_taken_and_the_look_forgets_what_is_over()
     # when they are over, then it is told so and takes the one that is there
     desk.now += 10
     [due] = await told(desk)
-    assert (due.key, due.sequence) == (waiting.key, 2)
+    assert (due.key, due.sequence, due.run) == (waiting.key, 2, 0)
     outcome = await desk.act(due)
     assert isinstance(outcome, Resume)
     assert isinstance(outcome.outcome, Forward)
@@ -287,3 +287,19 @@ async def test_a_clock_that_is_behind_does_not_put_off_what_another_found_due() 
     [due] = await told(desk)
     desk.now -= 5
     assert isinstance(await desk.act(due), Resume)
+
+
+async def test_a_task_that_is_taken_up_again_waits_anew_and_ends_of_its_earlier_run_are_late() -> None:
+    # Given a join that failed
+    desk = Desk(Join())
+    waiting, ends = fan(desk)
+    [failed] = await desk.after(waiting, ended_badly(ends[0]))
+    assert isinstance(failed, Resume)
+    # when the task is taken up again from the step before
+    again, new_ends = fan(desk, run=1)
+    assert again.run == new_ends[0].run == 1
+    # then it waits for the ends of this run, and those of the earlier one count no more
+    assert await desk.after(again, *ends, *new_ends[:2]) == []
+    [outcome] = await desk.after(new_ends[2])
+    assert isinstance(outcome, Resume)
+    assert (outcome.event.run, type(outcome.outcome)) == (1, Forward)

@@ -128,7 +128,9 @@ async def test_a_sub_task_that_intake_refuses_is_told_of_too() -> None:
     assert topics == ["dead", "finished", "join"]
 
 
-@pytest.mark.parametrize("place", ["", "shop/1/2", "shop/1/2/3/x", "Shop/1/2/3/1", "shop/1/2/3/1/", "shop/1/99999/3/1"])
+@pytest.mark.parametrize(
+    "place", ["", "shop/1/2", "shop/1/2/3/x/0", "Shop/1/2/3/1/0", "shop/1/2/3/1", "shop/1/99999/3/1/0"]
+)
 def test_what_is_no_place_is_nobodys_sub_task(place: str) -> None:
     assert place_of(an_event(extensions={"parent": "mug-1", "join": place})) is None
     assert [topic for topic, _ in sent(an_event(sequence=3, extensions={"join": place}), Forward())] == ["finished"]
@@ -153,7 +155,7 @@ def test_the_row_of_the_parent_counts_its_sub_tasks_in_any_order_and_once() -> N
         for event in [an_event(), *order]:
             row, _ = fold(row, event, CHAINS, 20.0)
         assert row is not None
-        assert row["subtasks"] == {"sequence": 2, "of": 3, "done": "c", "failed": "2"}
+        assert row["subtasks"] == {"run": 0, "sequence": 2, "of": 3, "done": "c", "failed": "2"}
         assert (row["sequence"], row["state"], row["next"]) == (2, "running", {"step": "join", "service": "join"})
 
 

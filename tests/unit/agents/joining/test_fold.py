@@ -5,20 +5,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callstream.agents.joining import Join
-from callstream.agents.joining.fold import decided, is_late, opened, reported
+from callstream.agents.joining.fold import decided, is_late, mark_of, opened, reported
 from callstream.streams.event import Json
+from tests.support.events import an_event
 
 UNTIL = 100.0
+MARK, LATER = mark_of(an_event(sequence=12)), mark_of(an_event(sequence=2, run=1))
 
 
 def row_of(of: int | None, done: tuple[int, ...] = (), failed: tuple[int, ...] = ()) -> Json:
     row = None
     for number in done:
-        row = reported(row, 2, number, finished=True)
+        row = reported(row, MARK, number, finished=True)
     for number in failed:
-        row = reported(row, 2, number, finished=False)
+        row = reported(row, MARK, number, finished=False)
     if of is not None:
-        row = opened(row, 2, of, UNTIL)
+        row = opened(row, MARK, of, UNTIL)
     assert row is not None
     return row
 
@@ -62,7 +64,7 @@ def test_every_order_and_repeat_decides_once_and_the_same(
     join, row, decisions = Join(least=3), None, []
     for kind, number in [*events, *(events[place] for place in repeats)]:
         # when each is folded in
-        row = opened(row, 2, 5, UNTIL) if kind == "task" else reported(row, 2, number, number not in bad)
+        row = opened(row, MARK, 5, UNTIL) if kind == "task" else reported(row, MARK, number, number not in bad)
         row = decided(row, join, str(number), 1.0)
         if row["decided"] and row["decided"] not in decisions:
             decisions.append(row["decided"])
@@ -73,24 +75,24 @@ def test_every_order_and_repeat_decides_once_and_the_same(
 
 def test_a_decided_row_takes_nothing_more() -> None:
     row = decided(row_of(1, (1,)), Join(), "1", 1.0)
-    assert reported(row, 2, 1, finished=False) == row
-    assert opened(row, 2, 9, 5.0) == row
+    assert reported(row, MARK, 1, finished=False) == row
+    assert opened(row, MARK, 9, 5.0) == row
     assert decided(row, Join(), "due", 999.0) == row
 
 
 def test_another_join_of_the_task_begins_anew_and_the_one_before_is_late() -> None:
     first = decided(row_of(1, (1,)), Join(), "1", 1.0)
-    second = reported(first, 5, 2, finished=True)
-    assert (second["sequence"], second["done"], second["decided"]) == (5, [2], None)
-    assert is_late(second, 2)
-    assert not is_late(second, 5)
-    assert not is_late(None, 5)
+    second = reported(first, LATER, 2, finished=True)
+    assert (second["mark"], second["done"], second["decided"]) == (LATER, [2], None)
+    assert is_late(second, MARK)
+    assert not is_late(second, LATER)
+    assert not is_late(None, LATER)
 
 
 @pytest.mark.parametrize("number", [0, -1, 4, 10**6])
 def test_no_number_beyond_those_there_are_counts(number: int) -> None:
     row = row_of(3)
-    assert reported(row, 2, number, finished=True) == row
+    assert reported(row, MARK, number, finished=True) == row
 
 
 @pytest.mark.parametrize(
