@@ -11,10 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from callstream.agents import bodiless
 from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside, Job
 from callstream.agents.control.controls import subject_in
 from callstream.agents.control.stopping import Stops
 from callstream.agents.ports import Delivery, Observer, Ports, Role
+from callstream.agents.rounds import Rounds
+from callstream.agents.settle import Work
 from callstream.agents.trying import Trying
 from callstream.agents.turns import Turns
 from callstream.streams import logs
@@ -23,7 +26,7 @@ from callstream.streams.event import Event
 from callstream.streams.ledger import Ledger, LedgerSnapshot, Ticket
 from callstream.streams.letters import unreadable
 from callstream.streams.ownership import LostOwnership
-from callstream.streams.wire import BadEvent, LogUnavailable, Record, decode
+from callstream.streams.wire import BadEvent, BodyMissing, LogUnavailable, Record, decode
 from callstream.streams.wire import encode as encode_event
 
 log = logging.getLogger("callstream.actor")
@@ -34,6 +37,8 @@ TAKEN_IN_A_ROW = 4
 """After so many the others of the process get a turn: what is queued is handed over without a pause."""
 SHELTERED_AT = 1_024
 """Unacknowledged events at which those that are worked on are put into the lot too: the log is read on behind them."""
+SENT_ONE_BY_ONE, SENT_AT_ONCE = 4, 64
+"""Records of one event that are sent in their order, and of more than these, how many side by side."""
 LOT_SECONDS = 0.25
 """How soon the lot of a partition that has come is looked at."""
 
@@ -71,6 +76,7 @@ class Actor:
         self._freed = asyncio.Event()
         self._turns = Turns()
         self._trying = Trying(role, ports, chains)
+        self.rounds = Rounds(self._trying, role.service, ports, chains)
         self._closed = False
         self._handing_over = False
         self._revocations = 0
@@ -352,6 +358,11 @@ class Actor:
             await self._ports.send(
                 unreadable(origin, delivery.key, delivery.value, delivery.headers, str(error)), delivery
             )
+            if isinstance(error, BodyMissing):
+                now = self._ports.now()
+                work = Work(self.role.service, self.role.service, now, now)
+                for record in bodiless.ends(delivery.headers, str(error), work, self._chains):
+                    await self._ports.send(record, delivery)
             log.warning("%s/%d@%d is unreadable: %s", *origin, error, extra={"service": self.role.service})
             return
         if moved and delivery.topic in self.observed:
@@ -364,13 +375,25 @@ class Actor:
                 await self._perform(moved, event, job)
 
     async def _perform(self, moved: list[Record], event: Event, job: Job) -> None:
-        for record in moved or await self._records(event, job):
+        records = moved or await self._records(event, job)
+        # Of a fan-out: its sub-tasks in any order, before the task itself.
+        ahead = len(records) - 1 if len(records) > SENT_ONE_BY_ONE else 0
+        for start in range(0, ahead, SENT_AT_ONCE):
+            await self._send_all(records[start : min(start + SENT_AT_ONCE, ahead)], job.delivery)
+        for record in records[ahead:]:
             await self._ports.send(record, job.delivery)
 
     async def _records(self, event: Event, job: Job) -> list[Record]:
         if self.stops is None:
-            return await self._trying.records(event, job.delivery)
-        return await self.stops.records(event, job, self._trying.records)
+            return await self.rounds.records(event, job.delivery)
+        return await self.stops.records(event, job, self.rounds.records)
+
+    async def _send_all(self, records: list[Record], delivery: Delivery) -> None:
+        """Send side by side; what went wrong with the first that failed is raised when none is under way any more."""
+        sent = await asyncio.gather(*(self._ports.send(one, delivery) for one in records), return_exceptions=True)
+        for failed in sent:
+            if isinstance(failed, BaseException):
+                raise failed
 
     def _moved(self, event: Event, delivery: Delivery) -> list[Record]:
         """The event once more, for the partition of its key, if it stands in another. Raises BadEvent."""

@@ -16,7 +16,7 @@ from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.retrying import DEADLINE, Decision, Failed, GiveUp, decide
 from callstream.agents.settle import Work, attempt_of, line, settle
 from callstream.agents.spent import Spent, tracked
-from callstream.streams.chain import Chains, UnknownChain
+from callstream.streams.chain import Chains, MissingVersion, UnknownChain
 from callstream.streams.errorclass import class_of
 from callstream.streams.event import MAX_ATTEMPTS_TOLD, MAX_NOTES, Attempt, Event, Failure, Waiting, WaitReason
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
@@ -109,12 +109,14 @@ class Trying:
         """Try until there is an outcome other than Retry; then the records that follow from it.
 
         For a pause that the policy leaves to the timer, the one record that brings the event back for its next attempt.
-        Raises LostOwnership, LogUnavailable.
+        Raises LostOwnership, LogUnavailable, and MissingVersion for an event that another worker may know.
         """
         tries = Tries.of(event, self._ports.now())
         policy = Policy(step=self._role.service)
         try:
             policy = self._role.policy(event)
+        except MissingVersion:
+            raise
         except UnknownChain as error:
             outcome: Outcome | Record = Bury(self._failure(error))
             tries.count += 1
@@ -177,6 +179,8 @@ class Trying:
         """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
         try:
             return settle(event, outcome, work, self._chains)
+        except MissingVersion:
+            raise
         except Exception as error:
             log.exception("what %s decided can't be performed", work.step, extra={"task": event.task})
             target = outcome.event if isinstance(outcome, Resume) else event
@@ -221,7 +225,7 @@ class Trying:
         try:
             async with patience(policy.timeout_seconds) as allowed:
                 return await self._role.act(event, cell_of(self._ports, event, delivery))
-        except (LostOwnership, LogUnavailable):
+        except (LostOwnership, LogUnavailable, MissingVersion):
             raise
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):

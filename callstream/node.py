@@ -26,6 +26,10 @@ from callstream.agents.inference.admission.report import TELL_SECONDS
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
+from callstream.agents.joining.desk import JoinDesk
+from callstream.agents.joining.due import DueLook
+from callstream.agents.joining.rows import JoinRows
+from callstream.agents.joining.rows import expired as expired_join
 from callstream.agents.letters.desk import LetterDesk
 from callstream.agents.letters.jobs import JobDesk, JobRunner
 from callstream.agents.letters.rehearsal import Rehearsal, no_model
@@ -47,9 +51,9 @@ from callstream.agents.workers import Workers
 from callstream.known_secrets import known_secrets, model_secrets
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
-from callstream.streams.blobs import BlobError, BlobStore
+from callstream.streams.blobs import BlobError, BlobStore, check_in
 from callstream.streams.broadcast import hear_all, listen
-from callstream.streams.chain import Chains
+from callstream.streams.chain import Cell, Chains
 from callstream.streams.clock import Clock
 from callstream.streams.compacted import follow
 from callstream.streams.declare import plan
@@ -59,8 +63,8 @@ from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim
 from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable, encode
-from callstream.tables.durable import DurableTable, Readable, store_options
+from callstream.streams.wire import LogUnavailable, Record, encode
+from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
 from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
@@ -160,6 +164,8 @@ class Node:
                 self._build_review(app, reviews)
             case "schedule":
                 self._build_schedule(app)
+            case topics.JOIN:
+                self._build_join(app)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
@@ -262,6 +268,17 @@ class Node:
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
+
+    def _build_join(self, app: ServiceApp) -> None:
+        joins = self._table(app, topics.JOINS, expired_join)
+        desk = JoinDesk(self.chains, join_rows, self.clock)
+        ports = self._host(app, desk, joins, topics.JOIN)
+        self._obeys(app, Stops(topics.JOIN, self.room.controls, ports, self.chains, ends=False))
+
+        async def send(record: Record, claim: Claim) -> None:
+            await app.produce(await check_in(record, self.blobs), claim)
+
+        app.background.append(DueLook(joins, send, self.clock).run)
 
     def _build_schedule(self, app: ServiceApp) -> None:
         async def submit(event: Event, claim: Claim) -> None:
@@ -427,6 +444,13 @@ class Node:
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self.tracing.close()
+
+
+def join_rows(cell: Cell) -> JoinRows:
+    """The rows of a task's join, under the claim of its cell."""
+    if not isinstance(cell, TableCell):
+        raise TypeError("a join needs a table")
+    return JoinRows(cell.table, cell.claim, cell.key)
 
 
 def _no_profile(_tenant: str, _user: str) -> Json | None:

@@ -56,6 +56,7 @@ IN_TABLE = {
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
     topics.PAUSED: "events whose task, chain or tenant is paused, until that ends",
     topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
+    topics.JOINS: "tasks at a join, what their sub-tasks gave, and what is due",
     topics.SCHEDULES: "each schedule: what it hands in, when it is due; every gateway reads its changelog",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
@@ -99,6 +100,7 @@ IN_BODY = {
     "waiting": "why the timer has it, until when, and what was tried of its step so far",
     "result": "what the caller gets, once it is finished",
     "undoing": "of a task on its way back: the step that is undone next, and the end that it comes to",
+    "additions": "members that a newer program wrote and this one does not know; passed on as they are",
 }
 
 ABOUT_SETTINGS = """\
@@ -108,14 +110,18 @@ read, and which wins: [running](../guide/running.md). What is in force: `callstr
 ABOUT_TOPICS = """\
 Every topic has the same number of partitions, and a task's key has the same partition in all (murmur2, as Kafka's own
 clients choose). A step that names a service `translate` adds the topic `callstream.translate`, read by `translate` and
-the gateway. The consumer group of a service is `callstream-NAME`.
+the gateway; a chain with a join has `callstream.join`: tasks that wait there, and the ends of their sub-tasks. The
+consumer group of a service is `callstream-NAME`.
 """
 ABOUT_COMMANDS = """\
 The same by `python -m callstream`. An error is one line on standard error and exit code 1; `--debug` before the command
 shows where it came from."""
 ABOUT_BODY = """\
-A body over 256 KiB is in the blob store: the value is empty and `ce_dataref` names it. Other headers are ignored. The
-body is a JSON object; what is empty is left out:
+A body over 256 KiB is in the blob store: the value is empty and `ce_dataref` names it. Up to 16 other `ce_` headers,
+of a newer program or of your own, are passed on as they are; ours are `ce_subtaskof` (whose sub-task or shadow it is),
+`ce_join` (where the end of a sub-task is told), `ce_subtasks` (how many it waits for), `ce_shadow` (the step of a copy)
+and `ce_missingsince` (since when its version is missing); headers without `ce_` are ignored. The body is a JSON
+object; what is empty is left out:
 """
 ABOUT_HANDING_IN = """\
 ## To hand in a task by Kafka

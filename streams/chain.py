@@ -16,11 +16,13 @@ from callstream.streams.errorclass import FINAL, ErrorClass
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
+from callstream.streams.routes import END, Routes
 from callstream.streams.topics import (
     CONTROL,
     DEAD,
     FINISHED,
     INTAKE,
+    JOIN,
     NOTIFIED,
     PAUSED,
     PROFILES,
@@ -56,6 +58,15 @@ class NotRehearsable(Exception):
 
 class UnknownChain(LookupError):
     """No chain of that name or version is known to this worker; the message says which are."""
+
+
+class MissingVersion(UnknownChain):
+    """The chain, or that version of it, is not on this worker: it may be on another, or come with a newer program."""
+
+    def __init__(self, chain: str, version: int, known: str) -> None:
+        super().__init__(f"this worker has no {chain!r} version {version}; it has: {known}")
+        self.chain = chain
+        self.version = version
 
 
 class InvalidInput(ValueError):
@@ -141,6 +152,7 @@ class Step:
     name: str
     service: ClassVar[str]
     remembers: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
     cuttable: ClassVar[bool] = True
     harmless: ClassVar[bool] = False
     attempts: Attempts = Attempts()
@@ -194,6 +206,8 @@ class Chain:
     version: int = 1
     result: Callable[[Event], Json] | None = None
     """What the caller gets in the end; by default the outputs of all steps."""
+    routes: Mapping[str, Routes] = field(default_factory=dict)
+    """Where a task goes after a step, by its name (`intake`: where it starts); without one, to the next step."""
     deadline_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -213,7 +227,18 @@ class Chain:
             TypeAdapter(Name).validate_python(step.service)
             if step.service in RESERVED:
                 raise ValueError(f"chain {self.name}: {step.service!r} is no service that steps can run on")
+            if (step.service == JOIN) != step.joins:
+                raise ValueError(f"chain {self.name}: on the service {JOIN!r} runs a Join, and nothing else does")
             self._check_seconds(f"expected_seconds of step {step.name}", step.expected_seconds)
+        for name, routes in self.routes.items():
+            self._check_routes(name, routes)
+
+    def _check_routes(self, name: str, routes: Routes) -> None:
+        known = [step.name for step in self.steps]
+        for target in (*(() if name == INTAKE else (name,)), *routes.targets):
+            if target not in (*known, END):
+                told = ", ".join(known)
+                raise ValueError(f"chain {self.name}: routes of {name!r}: no step is called {target!r}; known: {told}")
 
     def _check_seconds(self, what: str, seconds: float | None) -> None:
         if seconds is not None and not 0 < seconds <= LONGEST_DEADLINE_SECONDS:
@@ -231,8 +256,22 @@ class Chain:
         return valid
 
     def step(self, sequence: int) -> Step | None:
-        """The step with that number (the first is 1), or None past the last one."""
-        return self.steps[sequence - 1] if 1 <= sequence <= len(self.steps) else None
+        """The step with that number (the first is 1), or None past the last one.
+
+        With routes a task may go back: its number then goes on in another round, in which each step has a number too.
+        """
+        index = (sequence - 1) % self._stride if self.routes else sequence - 1
+        return self.steps[index] if sequence >= 1 and index < len(self.steps) else None
+
+    def sequence_of(self, name: str, after: int) -> int:
+        """The first number of that step beyond `after`: numbers only grow, whichever way a task goes."""
+        index = next(index for index, step in enumerate(self.steps) if step.name == name)
+        return after + 1 + (index - after) % self._stride
+
+    @property
+    def _stride(self) -> int:
+        """Numbers of a round: one for each step, and one for the end."""
+        return len(self.steps) + 1
 
 
 class Chains:
@@ -257,12 +296,12 @@ class Chains:
         return max(versions, key=lambda chain: chain.version)
 
     def get(self, name: str, version: int) -> Chain:
-        """That version of a chain. Raises UnknownChain."""
+        """That version of a chain. Raises MissingVersion."""
         try:
             return self._chains[name, version]
         except KeyError:
             known = ", ".join(f"{chain.name} v{chain.version}" for chain in self) or "none"
-            raise UnknownChain(f"this worker has no {name!r} version {version}; it has: {known}") from None
+            raise MissingVersion(name, version, known) from None
 
     def services(self) -> tuple[str, ...]:
         """Every service that some step runs on, in the order of the chains."""

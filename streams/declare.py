@@ -21,6 +21,8 @@ from callstream.streams.topics import (
     FINISHED,
     INFER,
     INTAKE,
+    JOIN,
+    JOINS,
     NOTIFIED,
     OWN_TABLES,
     PARKED,
@@ -76,11 +78,12 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
 
 def tables_of(chains: Chains) -> list[tuple[str, str]]:
     """Every table as (service, table): callstream's own, `receipts` of each service with a step that remembers, and
-    `spending` and `parked` of the one that calls models.
+    `spending` and `parked` of the one that calls models, and `joins` where there is a join.
     """
     remembering = dict.fromkeys(step.service for chain in chains for step in chain.steps if step.remembers)
     calling = [(INFER, SPENDING), (INFER, PARKED)] if INFER in remembering else []
-    return [*OWN_TABLES, *calling, *((service, RECEIPTS) for service in remembering)]
+    joining = [(JOIN, JOINS)] if JOIN in chains.services() else []
+    return [*OWN_TABLES, *calling, *joining, *((service, RECEIPTS) for service in remembering)]
 
 
 def differences(wanted: TopicPlan, partitions: int, config: dict[str, str]) -> list[str]:

@@ -76,6 +76,9 @@ class EngineOptions(BaseModel):
     held_pause_seconds: Annotated[
         float, Field(ge=0, le=60, description="a longer pause before a step's next attempt is the timer's to wait for")
     ] = 5.0
+    missing_version_hours: Annotated[
+        float, Field(gt=0, le=24 * 30, description="how long a task waits for a worker with its version")
+    ] = 24.0
     delivery_timeout_seconds: Annotated[
         float, Field(ge=5, description="a record that the broker has not taken by then stops the worker")
     ] = 120.0

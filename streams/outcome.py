@@ -1,5 +1,6 @@
 """What an actor decided about one event: a value. `callstream.agents.settle` is the one place that performs it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from callstream.streams.event import Event, Failure, Json, Usage
@@ -9,6 +10,27 @@ from callstream.streams.event import Event, Failure, Json, Usage
 class Forward:
     """The step is done: its output joins the task, which goes on to the chain's next step."""
 
+    output: Json = field(default_factory=dict)
+    usage: Usage | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subtask:
+    """A task that another one starts, on the current version of a chain."""
+
+    chain: str
+    input: Json
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """The step is done and starts sub-tasks (1 to 1,000): the chain's next step, a `Join`, waits for them.
+
+    A step that runs again has to give the same ones.
+    """
+
+    subtasks: Sequence[Subtask]
     output: Json = field(default_factory=dict)
     usage: Usage | None = None
     notes: tuple[str, ...] = ()
@@ -96,4 +118,4 @@ class Redo:
     event: Event
 
 
-Outcome = Forward | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Redo | Resume
+Outcome = Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Redo | Resume

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from callstream.streams import strict_json
 from callstream.streams.chain import describe
-from callstream.streams.event import LAST_SECOND, Body, Event, Json, Priority
+from callstream.streams.event import LAST_SECOND, MAX_EXTENSIONS, Body, Event, Json, Priority
 from callstream.streams.keys import NAME_PATTERN, TASK_ID_PATTERN, TENANT_PATTERN
 from callstream.streams.strict_json import BadJson
 
@@ -39,6 +39,10 @@ Headers = list[tuple[str, bytes]]
 
 class BadEvent(ValueError):
     """Why a record is no event of ours, in one sentence."""
+
+
+class BodyMissing(BadEvent):
+    """The body of an event is a claim check, and its blob is gone, damaged or larger than is read."""
 
 
 class EventTooLarge(ValueError):
@@ -94,6 +98,7 @@ def encode(event: Event, topic: str) -> Record:
         attributes["reuses"] = event.reuses
     if event.sandbox:
         attributes["sandbox"] = "true"
+    attributes |= {name: value for name, value in event.extensions.items() if name not in attributes}
     headers: Headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
     headers.append(("content-type", BINARY_TYPE.encode()))
     value = event.body.model_dump_json(exclude_defaults=True).encode()
@@ -109,7 +114,8 @@ def encode(event: Event, topic: str) -> Record:
 def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None) -> Event:
     """The event that a record carries, in binary or structured mode. Raises BadEvent.
 
-    Foreign headers are ignored. The key is not read: it follows from tenant and task.
+    Attributes that are not known here are kept in `extensions`, for those who know them; other headers are ignored.
+    The key is not read: it follows from tenant and task.
     """
     if value is None:
         raise BadEvent("the record has no value (a tombstone)")
@@ -214,6 +220,12 @@ _PATTERNS = {
     "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
 }
 
+_KNOWN = {"specversion", "id", "source", "time", "partitionkey", "priority", "expirytime", "dataref", "data"} | {
+    *("datacontenttype", "dataschema"),
+    *_PATTERNS,
+}
+_EXTENSION = re.compile(r"^[a-z0-9]{1,40}\Z")
+
 
 def _event(attributes: Mapping[str, str], data: object) -> Event:
     """The event of checked attributes and a parsed body."""
@@ -246,6 +258,7 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             deadline=moment("expirytime") if "expirytime" in attributes else None,
             traceparent=text("traceparent") if "traceparent" in attributes else None,
             type=text("type"),
+            extensions=_extensions(attributes),
             run_at=moment("runat") if "runat" in attributes else None,
             run=int(text("run", "0")),
             parent=text("parent") if "parent" in attributes else None,
@@ -255,6 +268,14 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None
+
+
+def _extensions(attributes: Mapping[str, str]) -> dict[str, str]:
+    """The attributes that no field of an event has; a name that CloudEvents does not allow is nobody's."""
+    found = {name: value for name, value in attributes.items() if name not in _KNOWN and _EXTENSION.match(name)}
+    if len(found) > MAX_EXTENSIONS:
+        raise BadEvent(f"{len(found)} attributes are not known here; at most {MAX_EXTENSIONS} are passed on")
+    return found
 
 
 def as_json(event: Event) -> Json:

@@ -7,10 +7,29 @@ any order, changes nothing that a later one has said.
 from itertools import takewhile
 
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_WAITING, End, Event, Hop, Json, Waiting, WaitReason
+from callstream.streams.event import (
+    NO_DIGEST,
+    PARENT,
+    SUBTASKS,
+    TASK_HELD,
+    TASK_JOIN_DUE,
+    TASK_NOTIFIED,
+    TASK_SUBTASK,
+    TASK_UNVERSIONED,
+    TASK_WAITING,
+    End,
+    Event,
+    Hop,
+    Json,
+    Waiting,
+    WaitReason,
+)
 from callstream.streams.timespent import StepTime, step_times
 
 State = str
+MISSING, SUBTASK = "missing", "subtask"
+"""The outputs that remarks about a task have: a version that a worker misses, a sub-task that has ended."""
+MOST_NUMBER = 9_999
 _ENDED = frozenset(map(str, End))
 
 
@@ -18,6 +37,10 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
     if event.type == TASK_NOTIFIED:
         return _notified(row, event, chains, now), ()
+    if event.type in (TASK_SUBTASK, TASK_JOIN_DUE):
+        return _counted(row if row is not None else _early(event, chains, now), event, now), ()
+    if event.type == TASK_UNVERSIONED:
+        return _unversioned(row, event, chains, now), ()
     if row is not None and _progress(event) <= _reached(row):
         return row, ()
     if (
@@ -79,7 +102,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "id": event.task,
         "chain": event.chain,
         "version": event.version,
-        "digest": body.digest,
+        "digest": body.digest if row is None or body.digest != NO_DIGEST else row["digest"],
         "state": state_of(event),
         "priority": str(event.priority),
         "created": event.time,
@@ -96,9 +119,11 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
         "held": body.held,
         "outputs": body.outputs if state_of(event) == "held" else None,
+        "missing": _still_missing(row, event),
+        "subtasks": _subtasks(row, event),
         **({"waiting": _waiting(waiting)} if waiting is not None else {}),
         "callback": row.get("callback") if row is not None and row.get("run", 0) == event.run else None,
-        "parent": event.parent,
+        "parent": event.parent or event.extensions.get(PARENT),
         "inherited": event.inherited,
         "sandbox": event.sandbox,
     }
@@ -150,11 +175,65 @@ def _next_step(event: Event, chains: Chains) -> Json | None:
     return {"step": step.name, "service": step.service} | ({"undo": True} if undoing is not None else {})
 
 
+def _unversioned(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
+    """The row with the version that a worker misses to take the task's next step."""
+    told = event.body.outputs.get(MISSING)
+    if row is not None and (_place(row) > (event.run, event.sequence) or _still_missing(row, event)):
+        return row
+    row = row if row is not None else _early(event, chains, now)
+    missing = None if told is None else {**told, "run": event.run, "sequence": event.sequence}
+    return row if missing is None else {**row, MISSING: missing, "updated": now}
+
+
+def _still_missing(row: Json | None, event: Event) -> Json | None:
+    """What was said to be missing, unless the task has gone on since."""
+    missing: Json | None = (row or {}).get(MISSING)
+    return missing if missing is not None and _place(missing) >= (event.run, event.sequence) else None
+
+
+def _place(told: Json) -> tuple[int, int]:
+    """The run and the number of a step, of a row or of what it says."""
+    return told.get("run", 0), told["sequence"]
+
+
+def _subtasks(row: Json | None, event: Event) -> Json | None:
+    """The sub-tasks of a task, as its latest join counts them: `done` and `failed` have a bit for each number, hex."""
+    known: Json | None = (row or {}).get("subtasks")
+    text = event.extensions.get(SUBTASKS, "")
+    if not (text.isascii() and text.isdigit()):
+        return known
+    same = known is not None and _place(known) == (event.run, event.sequence)
+    return {**(known if same and known is not None else _no_subtasks(event)), "of": int(text)}
+
+
+def _no_subtasks(event: Event) -> Json:
+    return {"run": event.run, "sequence": event.sequence, "of": None, "done": "0", "failed": "0"}
+
+
+def _counted(row: Json, event: Event, now: float) -> Json:
+    """The row with the end of one more sub-task, which may come before the task itself has come to its join."""
+    said = event.body.outputs.get(SUBTASK, {})
+    number, known = said.get("number"), row.get("subtasks")
+    if not isinstance(number, int) or not 0 < number <= MOST_NUMBER:
+        return row
+    if known is None or _place(known) < (event.run, event.sequence):
+        known = _no_subtasks(event)
+    member = "done" if said.get("state") == "finished" else "failed"
+    bits = int(known[member], 16) | 1 << number
+    if _place(known) > (event.run, event.sequence) or bits == int(known[member], 16):
+        return row
+    return {**row, "subtasks": {**known, member: f"{bits:x}"}, "updated": now}
+
+
+def _early(event: Event, chains: Chains, now: float) -> Json:
+    """The row of a task of which a remark is all that has come: any event of it is further."""
+    return _row(None, event, chains, now) | {"sequence": -1, "steps": []}
+
+
 def _notified(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     callback = next(iter(event.body.outputs.values()), {}).get("callback")
     if row is None:
-        early = _row(None, event, chains, now) | {"sequence": -1, "steps": []}
-        return early | {"callback": callback}
+        return _early(event, chains, now) | {"callback": callback}
     if event.run < row.get("run", 0):
         return row
     return {**row, "callback": callback, "updated": now}

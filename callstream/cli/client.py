@@ -97,6 +97,10 @@ class Api:
         answer = await self._json("GET", "/v1/chains")
         return list(answer["chains"])
 
+    async def versions(self) -> Json:
+        """GET /v1/chains with the number of unfinished tasks of each version."""
+        return await self._json("GET", "/v1/chains?tasks=true")
+
     async def schedules(self) -> list[Json]:
         """GET /v1/schedules: every schedule of the tenant, without its input."""
         found: list[Json] = []

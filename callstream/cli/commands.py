@@ -7,6 +7,7 @@ import typer
 
 from callstream import __version__
 from callstream.cli.broker import app as broker
+from callstream.cli.chains import chains
 from callstream.cli.control import cancel, control, pause, resume
 from callstream.cli.dead import app as dead
 from callstream.cli.demo import demo
@@ -43,6 +44,7 @@ for command in (
     tail,
     lag,
     pools,
+    chains,
     cancel,
     pause,
     resume,

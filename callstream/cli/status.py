@@ -1,6 +1,7 @@
 """`callstream status ID`: one task, its steps as a tree."""
 
 import asyncio
+import time
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -65,6 +66,12 @@ def _waiting(waiting: Json) -> str:
     return text
 
 
+def _missing(missing: Json, now: float) -> str:
+    """Which version a task waits for, in a line."""
+    waited = duration(max(0.0, now - missing["since"]))
+    return f"held: version {missing['version']} of {missing['chain']} is not on {missing['service']} · for {waited}"
+
+
 def _timed(waiting: Json) -> str:
     until = _moment(waiting["until"])
     if (failure := waiting.get("failure")) is None:
@@ -89,6 +96,13 @@ def tree(row: Json) -> Tree:
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
     if waiting := row.get("waiting"):
         root.add(escape(_waiting(waiting)))
+    if subtasks := row.get("subtasks"):
+        of = "?" if subtasks["of"] is None else f"{subtasks['of']:,}"
+        root.add(f"sub-tasks: {subtasks['done']:,} of {of} done, {subtasks['failed']:,} failed")
+    if parent := row.get("parent"):
+        root.add(f"[dim]made by {escape(parent)}[/]")
+    if missing := row.get("missing"):
+        root.add(escape(_missing(missing, time.time())))
     if cancel := row.get("cancel"):
         root.add(f"[yellow]cancelled[/] by {escape(cancel['by'])}, about to end")
     if row.get("held"):

@@ -102,6 +102,11 @@ class Settings(BaseSettings):
                 f"blobs.max_bytes ({self.blobs.max_bytes:,}) is less than the largest event has "
                 f"({MAX_RECORD_BYTES:,}): large events are kept as blobs, so raise it"
             )
+        if self.blobs.keep_hours < self.retention_hours:
+            raise ValueError(
+                f"blobs.keep_hours ({self.blobs.keep_hours:g}) is less than retention_hours "
+                f"({self.retention_hours:g}): events would outlive their bodies, so raise the one or lower the other"
+            )
         if self.seen_hours > self.retention_hours:
             raise ValueError(
                 f"seen_hours ({self.seen_hours:g}) is longer than retention_hours ({self.retention_hours:g}): a "

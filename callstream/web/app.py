@@ -12,6 +12,7 @@ from callstream.streams.chain import Chains
 from callstream.web.access import guard
 from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
+from callstream.web.chains import get_chains
 from callstream.web.context import CONTEXT, Context
 from callstream.web.control import get_control, post_cancel, post_cancel_many, post_pause, post_resume
 from callstream.web.dead import get_dead, get_letter, post_discard, post_dry_run, post_redrive, put_input
@@ -39,7 +40,7 @@ from callstream.web.schedules import (
 )
 from callstream.web.socket import get_stream
 from callstream.web.sse import get_events
-from callstream.web.status import get_chains, get_health, get_live, get_metrics, get_ready
+from callstream.web.status import get_health, get_live, get_metrics, get_ready
 from callstream.web.streams import Streams
 from callstream.web.tables import get_row, get_rows, get_tables, get_tables_json
 from callstream.web.tasks import get_task, post_task

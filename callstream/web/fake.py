@@ -3,7 +3,8 @@
 Nothing moves by itself: `advance` takes a task one step on and `end` ends it, each publishing the change.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from callstream.agents.control.commands import AnyCommand, as_value
@@ -144,6 +145,12 @@ class FakePort:
         rows = (row for row in self.tables_by_name["tasks"].values() if row["tenant"] == tenant)
         waiting = [row for row in rows if row["state"] == "held" and row["id"] > (after or "")]
         return sorted(waiting, key=lambda row: str(row["id"]))[:limit]
+
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Counted from the rows as they are."""
+        self._check()
+        rows = (row for row in self.tables_by_name["tasks"].values() if row["state"] not in ENDED)
+        return Counter((row["chain"], row["version"]) for row in rows if tenant in (None, row["tenant"])), True
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Keep the verdict on a held task."""

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
 from callstream.agents.control.commands import AnyCommand, record_of
 from callstream.agents.control.controls import Controls
@@ -27,6 +27,7 @@ from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record, en
 from callstream.tables.durable import DurableTable, Readable
 from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
+from callstream.web.census import count_unfinished
 from callstream.web.hub import Hub, Update
 from callstream.web.letters import LetterBox
 from callstream.web.port import (
@@ -199,6 +200,11 @@ class LivePort:
             await asyncio.sleep(0)
         return found
 
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Tasks on this gateway that have not ended, by chain and version. Raises Unavailable."""
+        prefix = b"" if tenant is None else task_key(tenant, "")
+        return await count_unfinished(self._tasks, self._owned, prefix, self.journal.unwritten())
+
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a verdict to review; returns once the log has it. Raises Unavailable, NotHeld, VerdictRefused."""
         row = self._row(tenant, task)
@@ -323,7 +329,12 @@ class LivePort:
 
 def public(row: Json) -> Json:
     """A task's row as clients see it."""
-    return {name: value for name, value in row.items() if name not in ("sequence", "attempt", "outputs", "traceparent")}
+    hidden = ("sequence", "attempt", "outputs", "traceparent")
+    shown = {name: value for name, value in row.items() if name not in hidden}
+    if subtasks := row.get("subtasks"):
+        counts = {member: int(subtasks[member], 16).bit_count() for member in ("done", "failed")}
+        shown["subtasks"] = {"of": subtasks["of"], **counts}
+    return shown
 
 
 def _held_event(row: Json) -> Event:

@@ -5,9 +5,12 @@ A row of a task, as `GatewayPort.task` gives it and clients see it:
     {tenant, id, chain, version, digest, run, state, priority, created, updated, deadline, run_at,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
-     callback: {url, state, attempts} | null, parent: id | null, inherited, sandbox}
+     callback: {url, state, attempts} | null, parent: id | null, inherited, sandbox,
+     missing: {chain, version, service, since} | null, subtasks: {of, done, failed} | null}
 
 A task that replays another has that one as `parent`; the first `inherited` of its `steps` are the parent's.
+A sub-task has the task that made it as `parent`.
+`missing` is there while the task's next step waits on a service whose worker does not have that version of its chain.
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
@@ -21,6 +24,7 @@ not ended has `cancel`: {at, by, reason}.
 `run` is 0 until a failed task is taken up again: its row then goes on, in a later run.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -168,6 +172,9 @@ class TaskPort(Protocol):
 
         Returns once the log has it. Raises NotRecorded.
         """
+
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Tasks of a tenant (None: of all) here that have not ended, by chain and version; whether those are all."""
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why the task's model call waits, as the replica that has it told last; None if none has it waiting."""

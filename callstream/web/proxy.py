@@ -7,6 +7,9 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from callstream.streams import strict_json
+from callstream.streams.event import Json
+from callstream.streams.strict_json import BadJson
 from callstream.web.options import WebOptions
 from callstream.web.problems import Problem
 
@@ -16,6 +19,8 @@ HOP = "Callstream-Hop"
 _PASSED_IN = ("Accept", "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent")
 _PASSED_BACK = ("Content-Type", "Location", "Retry-After", "Cache-Control", "Idempotent-Replayed", "traceparent")
 _MOST_CONNECTIONS = 1000
+_MOST_ANSWER_BYTES = 64 * 1024**2
+_PEER_SECONDS = 5.0
 
 
 class Proxy:
@@ -47,6 +52,20 @@ class Proxy:
         if self._session is None:
             raise RuntimeError("the proxy is used before the application has started")
         return self._session
+
+    async def asked(self, request: web.Request, peer: str) -> Json | None:
+        """What another gateway answers to the same request (JSON of 64 MiB at most); None if it can't be used."""
+        try:
+            async with asyncio.timeout(_PEER_SECONDS):
+                url = peer.rstrip("/") + str(request.rel_url)
+                async with self.session.get(url, headers=handed_on(request), allow_redirects=False) as answer:
+                    raw = b""
+                    while answer.status == 200 and (more := await answer.content.read(_MOST_ANSWER_BYTES - len(raw))):
+                        raw += more
+            found = strict_json.loads(raw, _MOST_ANSWER_BYTES) if raw else None
+        except (aiohttp.ClientError, TimeoutError, BadJson):
+            return None
+        return found if isinstance(found, dict) else None
 
     async def forward(
         self, request: web.Request, base_url: str, body: bytes | None = None, wait_seconds: float = 0.0

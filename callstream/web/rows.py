@@ -39,6 +39,8 @@ def accepted(event: Event, chain: Chain) -> Json:
         "parent": event.parent,
         "inherited": event.inherited,
         "sandbox": event.sandbox,
+        "missing": None,
+        "subtasks": None,
     }
 
 

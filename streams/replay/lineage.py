@@ -72,4 +72,8 @@ def begin(recorded: Event, manner: Manner, child: str, now: float) -> Event:
         # What the parent took from another it has no receipts of.
         reuses=(recorded.reuses or recorded.task) if manner.reuse_answers else None,
         sandbox=manner.sandbox,
-    ).with_body(end=None, failure=None, held=None, result=None)
+        run=0,
+        run_at=None,
+        # A sub-task's replay is none of its join's.
+        extensions={},
+    ).with_body(end=None, failure=None, held=None, result=None, waiting=None)

@@ -72,6 +72,7 @@ BODIES = st.builds(
     failure=st.none() | FAILURES,
     held=st.none() | TEXTS,
     result=st.none() | OBJECTS,
+    additions=st.dictionaries(NAMES, OBJECTS, max_size=1),
     generation=_COUNTS,
     burial=st.none() | BURIALS,
 )
@@ -89,6 +90,7 @@ EVENTS = st.builds(
     deadline=st.none() | SECONDS,
     traceparent=st.none() | st.just(f"00-{'0a' * 16}-{'f1' * 8}-01"),
     type=st.sampled_from(["callstream.task", "com.example/a|b", "~" * 200]),
+    extensions=st.dictionaries(st.sampled_from(["flavour", "a1", "x" * 40]), TEXTS, max_size=2),
     run=st.integers(0, 999_999),
     parent=st.none() | TASKS,
     inherited=st.integers(0, 64),

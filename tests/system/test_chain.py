@@ -41,6 +41,7 @@ OTHERS = ("gateway", "intake", "prepare", "infer", "moderate", "deliver", "timer
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     """Everything but the service `translate` in one process, and that one by itself in another."""
     settings: Settings = {("engine", "commit_interval_seconds"): 0.2, ("notify", "secret"): SECRET}
+    settings = {**settings, ("engine", "missing_version_hours"): 0.001}
     chains = (QUICK, OBEDIENT, LISTING, TRANSLATION)
     async with running_system(tmp_path_factory.mktemp("chain"), chains, settings) as running:
         await running.start(OTHERS)

@@ -61,6 +61,7 @@ BEYOND_SETTINGS = {
     "deadline_seconds",
     "expected_seconds",
     "delay_seconds",
+    "within_seconds",
 }
 
 

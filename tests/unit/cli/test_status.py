@@ -75,6 +75,13 @@ def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
+def test_a_missing_version_is_named_with_how_long_it_is_missing() -> None:
+    missing = {"chain": "product-copy", "version": 3, "service": "infer", "since": 1.0, "sequence": 2}
+    console = Console(width=160, record=True)
+    console.print(tree({**ROW, "state": "running", "missing": missing}))
+    assert "held: version 3 of product-copy is not on infer · for " in console.export_text()
+
+
 def test_what_the_timer_has_says_until_when_and_what_failed() -> None:
     scheduled = {**ROW, "state": "accepted", "waiting": {"reason": "scheduled", "until": 86_400.0 * 365}}
     assert "scheduled for 197" in shown(scheduled)
