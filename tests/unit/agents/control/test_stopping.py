@@ -445,3 +445,19 @@ async def test_cancelled_holds_are_found_in_the_table_of_reviews() -> None:
     [[job]] = [jobs async for jobs in found]
     assert decode(job.delivery.value, job.delivery.headers) == an_event(sequence=3, type=TASK_HELD, held="why")
     assert (job.delivery.topic, job.delivery.partition, job.ticket) == ("callstream.review", 1, None)
+
+
+async def test_what_was_picked_out_of_the_lot_is_not_taken_in_its_turn() -> None:
+    bench, rows = Bench(), MemoryRows()
+    lot = Lot(rows, bench.role.queue_of)
+    await lot.open(0)
+    for one in deliver([an_event(task=task, sequence=2) for task in ("mug-1", "mug-2")], "infer"):
+        bucket = lot.bucket(one.topic, one.headers)
+        assert bucket is not None
+        await lot.put(bucket, of_rows(rows)(one))
+    [[(_, picked)]] = [found async for found in lot.pick(lambda headers: ("ce_subject", b"mug-1") in headers)]
+    assert (decode(picked.value, picked.headers).task, lot.waiting(bucket)) == ("mug-1", 1)
+    taken = lot.take(bucket)
+    assert taken is not None
+    assert decode(taken.value, taken.headers).task == "mug-2"
+    assert [found async for found in lot.pick(lambda _headers: True)] == []
