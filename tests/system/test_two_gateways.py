@@ -165,7 +165,8 @@ async def test_dead_letters_of_both_are_listed_and_decided_at_either(system: Sys
         return told
 
     async def all_kept() -> bool:
-        return sum(group["letters"] for group in (await listed(second, group="cause"))["groups"]) == len(tasks)
+        found: int = sum(group["letters"] for group in (await listed(second, group="cause"))["groups"])
+        return found == len(tasks)
 
     await until(all_kept, "a letter of each task")
     for worker in system.workers:

@@ -455,6 +455,7 @@ async def test_what_was_picked_out_of_the_lot_is_not_taken_in_its_turn() -> None
         bucket = lot.bucket(one.topic, one.headers)
         assert bucket is not None
         await lot.put(bucket, of_rows(rows)(one))
+    assert bucket is not None
     [[(_, picked)]] = [found async for found in lot.pick(lambda headers: ("ce_subject", b"mug-1") in headers)]
     assert (decode(picked.value, picked.headers).task, lot.waiting(bucket)) == ("mug-1", 1)
     taken = lot.take(bucket)
