@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
-from callstream.agents.control.holding import cancelled_holds
+from callstream.agents.control.holding import cancelled_holds, cancelled_timers
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
@@ -192,7 +192,9 @@ class Node:
         role = TimerRole(timers, destinations, self.blobs, self.clock)
         releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
         self.actors[TIMER] = host_timer(app, role, ports, self.chains, releaser)
-        self._obeys(app, Stops(TIMER, self.room.controls, ports, self.chains, ends=False))
+        stops = Stops(TIMER, self.room.controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = partial(cancelled_timers, releaser), table.open_partitions
+        self._obeys(app, stops)
 
     def _build_review(self, app: ServiceApp, reviews: DurableTable) -> None:
         controls = self.room.controls

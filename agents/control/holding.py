@@ -1,11 +1,15 @@
-"""Held tasks that were cancelled: found in the table of reviews, and given to the review desk once more."""
+"""Cancelled tasks that wait for long: held ones are given to the review desk once more, those that the timer has are
+sent to where they end.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from callstream.agents.aside import Job
 from callstream.agents.control.commands import Subject
+from callstream.agents.control.controls import subject_in
 from callstream.agents.lot import Parked
+from callstream.agents.timer import Releaser
 from callstream.streams import strict_json
 from callstream.streams.topics import REVIEW, topic_of
 from callstream.streams.wire import STRUCTURED_TYPE
@@ -32,6 +36,12 @@ async def cancelled_holds(rows: Rows, wanted: Callable[[Subject | None], bool]) 
                 break
             after = scanned[-1][0]
             await asyncio.sleep(0)
+
+
+async def cancelled_timers(releaser: Releaser, wanted: Callable[[Subject | None], bool]) -> AsyncIterator[list[Job]]:
+    """Have the timer send what is wanted to its step, which ends it: no job of the timer's own."""
+    await releaser.release_early(lambda record: wanted(subject_in(record.headers)))
+    yield []
 
 
 def _delivery(rows: Rows, partition: int, key: bytes, held: object) -> Parked:

@@ -223,6 +223,12 @@ async def test_held_ended_and_unknown_tasks_and_a_filter(tmp_path: Path) -> None
         await all_end_cancelled(worker, ["held-1"])
         told = await post(worker, "/v1/reviews/held-1", {"verdict": "approve", "reviewer": "kim"}, 409)
         assert told["detail"] == "task 'held-1' waits for no verdict: its state is cancelled"
+        # so does one that the timer has for an hour
+        late = {"chain": "obedient", "input": {"do": "forward"}, "id": "late", "delay_seconds": 3600}
+        await post(worker, "/v1/tasks", late)
+        assert (await waits(worker, "late"))["reason"] == "scheduled"
+        await cancel(worker, "late")
+        await all_end_cancelled(worker, ["late"])
         # what has ended stays as it is, what nobody knows is told
         assert "it is finished" in (await cancel(worker, "done", 409))["detail"]
         assert (await cancel(worker, "nobody", 404))["type"].endswith("unknown-task")
