@@ -17,7 +17,7 @@ from callstream.agents.control.stopping import Stops
 from callstream.agents.fakes import FakeDelivery, FakePorts, deliver, stream
 from callstream.agents.inference import receipts_state
 from callstream.agents.inference.receipts_state import Receipt, State
-from callstream.agents.lot import Lot, Parked
+from callstream.agents.lot import Bucket, Lot, Parked
 from callstream.agents.ports import Delivery
 from callstream.agents.review import held_row
 from callstream.agents.steps import StepRole
@@ -451,9 +451,8 @@ async def test_what_was_picked_out_of_the_lot_is_not_taken_in_its_turn() -> None
     bench, rows = Bench(), MemoryRows()
     lot = Lot(rows, bench.role.queue_of)
     await lot.open(0)
+    bucket = Bucket("callstream.infer", "copy", "acme")
     for one in deliver([an_event(task=task, sequence=2) for task in ("mug-1", "mug-2")], "infer"):
-        bucket = lot.bucket(one.topic, one.headers)
-        assert bucket is not None
         await lot.put(bucket, of_rows(rows)(one))
     assert bucket is not None
     [[(_, picked)]] = [found async for found in lot.pick(lambda headers: ("ce_subject", b"mug-1") in headers)]
