@@ -7,12 +7,17 @@ delivery is taken only when there is room, so that what cannot run stays in Kafk
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from callstream.agents import bodiless
 from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside, Job
+from callstream.agents.control.controls import subject_in
+from callstream.agents.control.stopping import Stops
 from callstream.agents.ports import Delivery, Observer, Ports, Role
+from callstream.agents.rounds import Rounds
+from callstream.agents.settle import Work
 from callstream.agents.trying import Trying
 from callstream.agents.turns import Turns
 from callstream.streams import logs
@@ -21,7 +26,7 @@ from callstream.streams.event import Event
 from callstream.streams.ledger import Ledger, LedgerSnapshot, Ticket
 from callstream.streams.letters import unreadable
 from callstream.streams.ownership import LostOwnership
-from callstream.streams.wire import BadEvent, LogUnavailable, Record, decode
+from callstream.streams.wire import BadEvent, BodyMissing, LogUnavailable, Record, decode
 from callstream.streams.wire import encode as encode_event
 
 log = logging.getLogger("callstream.actor")
@@ -32,6 +37,8 @@ TAKEN_IN_A_ROW = 4
 """After so many the others of the process get a turn: what is queued is handed over without a pause."""
 SHELTERED_AT = 1_024
 """Unacknowledged events at which those that are worked on are put into the lot too: the log is read on behind them."""
+SENT_ONE_BY_ONE, SENT_AT_ONCE = 4, 64
+"""Records of one event that are sent in their order, and of more than these, how many side by side."""
 LOT_SECONDS = 0.25
 """How soon the lot of a partition that has come is looked at."""
 
@@ -51,9 +58,9 @@ class Actor:
     """Runs one role over any number of streams of deliveries (one for each topic that the service reads).
 
     `observed` are the topics among them that another service answers for: what is unreadable or misplaced there is
-    left to that one, so that it is buried or sent on once. `most_of_a_topic` bounds what runs of one topic, where
-    several are read and a backlog of one must leave room for the others; `aside` is where a backlog of one tenant or
-    pool is put, so that it leaves room too.
+    left to that one, so that it is buried or sent on once; `unreadable`, if set, is handed what cannot be read there.
+    `most_of_a_topic` bounds what runs of one topic, where several are read and a backlog of one must leave room for the
+    others; `aside` is where a backlog of one tenant or pool is put, so that it leaves room too.
     """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains, concurrency: int, max_unfinished: int) -> None:
@@ -69,13 +76,16 @@ class Actor:
         self._freed = asyncio.Event()
         self._turns = Turns()
         self._trying = Trying(role, ports, chains)
+        self.rounds = Rounds(self._trying, role.service, ports, chains)
         self._closed = False
         self._handing_over = False
         self._revocations = 0
         self._running_of: Counter[str] = Counter()
         self.observed: frozenset[str] = frozenset()
+        self.unreadable: Callable[[Delivery], Awaitable[None]] | None = None
         self.most_of_a_topic = concurrency
         self.aside: Aside | None = None
+        self.stops: Stops | None = None
         self.taken = 0
         self.finished = 0
 
@@ -89,13 +99,18 @@ class Actor:
         """Grows with each try that ended without an outcome."""
         return self._trying.retries
 
+    @property
+    def resting(self) -> bool:
+        """Whether its service is paused: what runs may finish, and nothing begins."""
+        return self.stops is not None and self.stops.resting
+
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Take deliveries while there is room, until the stream ends or the actor is drained."""
         async for delivery in deliveries:
             revocations = self._revocations
             if self.aside is not None:
                 await self.aside.lot.open(delivery.partition)
-            while self._handing_over:
+            while self._handing_over or self.resting:
                 await self._wait_for_change()
             if self._closed:
                 return
@@ -119,6 +134,33 @@ class Actor:
                 await self.aside.lot.open(partition)
             self._take_back()
             await asyncio.sleep(LOT_SECONDS)
+
+    async def keep_stopped(self) -> None:
+        """Stop what is to stop and could not at once, and what waits in the service's table; for ever."""
+        while self.stops is not None:
+            await asyncio.sleep(LOT_SECONDS)
+            if self.stops.controls.any:
+                self._cut()
+                await self.stops.end_waiting(self._begin_all)
+
+    def commanded(self) -> None:
+        """Commands have changed: cut what must stop, begin what may go on."""
+        self._cut()
+        self._take_back()
+        self._freed.set()
+
+    def _cut(self) -> None:
+        if self.stops is not None and (cut := set(map(id, self.stops.cuts(self._running.values())))):
+            for work in [work for work, job in self._running.items() if id(job) in cut]:
+                work.cancel()
+
+    async def _begin_all(self, jobs: list[Job]) -> None:
+        """Begin these beside what was read, and wait for their end for a while."""
+        known = set(map(id, jobs))
+        for job in jobs:
+            self._begin(job)
+        if works := [work for work, job in self._running.items() if id(job) in known]:
+            await asyncio.wait(works, timeout=CANCELLED_SECONDS)
 
     async def hand_over(self, seconds: float) -> bool:
         """Begin nothing until `revoke`, and give what runs that long to finish; whether all of it did.
@@ -183,7 +225,7 @@ class Actor:
         return len(self._putting) < MOST_PUT_AT_ONCE
 
     def _take(self, job: Job, ticket: Ticket[Delivery]) -> None:
-        if self.aside is None or not self.aside.takes(job):
+        if self.aside is None or self._is_cancelled(job) or not self.aside.takes(job):
             self._begin(job, self._observe(job.delivery, ticket))
             return
         self._put_aside(job)
@@ -192,6 +234,12 @@ class Actor:
                 if running.bucket and running.ticket and not running.sheltering:
                     running.sheltering = True
                     self._put_aside(running)
+
+    def _is_cancelled(self, job: Job) -> bool:
+        """Whether it is of a cancelled task, which has nothing to wait for."""
+        if self.stops is None or not self.stops.controls.any:
+            return False
+        return self.stops.ended(subject_in(job.delivery.headers))
 
     def _begin(self, job: Job, observed: "asyncio.Future[None] | None" = None) -> None:
         work = observed or asyncio.create_task(self._handle(job))
@@ -214,7 +262,7 @@ class Actor:
 
     def _take_back(self) -> None:
         """Begin what is in the lot, as far as there is room for it."""
-        while self.aside is not None and not self._closed and not self._handing_over:
+        while self.aside is not None and not (self._closed or self._handing_over or self.resting):
             job = self.aside.next()
             if job is None:
                 return
@@ -232,7 +280,7 @@ class Actor:
 
     async def _handle(self, job: Job) -> None:
         try:
-            await self._process(job.delivery)
+            await self._process(job)
             if self.aside is not None:
                 await self.aside.remove(job)
             if job.ticket is not None:
@@ -296,31 +344,56 @@ class Actor:
                 self._take_back()
         self._freed.set()
 
-    async def _process(self, delivery: Delivery) -> None:
+    async def _process(self, job: Job) -> None:
+        delivery = job.delivery
         try:
             event = decode(await self._ports.load(delivery), delivery.headers)
             moved = self._moved(event, delivery)
         except BadEvent as error:
             if delivery.topic in self.observed:
+                if self.unreadable is not None:
+                    await self.unreadable(delivery)
                 return
             origin = (delivery.topic, delivery.partition, delivery.offset)
             await self._ports.send(
                 unreadable(origin, delivery.key, delivery.value, delivery.headers, str(error)), delivery
             )
+            if isinstance(error, BodyMissing):
+                now = self._ports.now()
+                work = Work(self.role.service, self.role.service, now, now)
+                for record in bodiless.ends(delivery.headers, str(error), work, self._chains):
+                    await self._ports.send(record, delivery)
             log.warning("%s/%d@%d is unreadable: %s", *origin, error, extra={"service": self.role.service})
             return
         if moved and delivery.topic in self.observed:
             return
         with logs.bind(service=self.role.service, tenant=event.tenant, task=event.task, trace=_trace_of(event)):
             if not self.role.stateful:
-                await self._perform(moved, event, delivery)
+                await self._perform(moved, event, job)
                 return
             async with self._turns.turn(event.key):
-                await self._perform(moved, event, delivery)
+                await self._perform(moved, event, job)
 
-    async def _perform(self, moved: list[Record], event: Event, delivery: Delivery) -> None:
-        for record in moved or await self._trying.records(event, delivery):
-            await self._ports.send(record, delivery)
+    async def _perform(self, moved: list[Record], event: Event, job: Job) -> None:
+        records = moved or await self._records(event, job)
+        # Of a fan-out: its sub-tasks in any order, before the task itself.
+        ahead = len(records) - 1 if len(records) > SENT_ONE_BY_ONE else 0
+        for start in range(0, ahead, SENT_AT_ONCE):
+            await self._send_all(records[start : min(start + SENT_AT_ONCE, ahead)], job.delivery)
+        for record in records[ahead:]:
+            await self._ports.send(record, job.delivery)
+
+    async def _records(self, event: Event, job: Job) -> list[Record]:
+        if self.stops is None:
+            return await self.rounds.records(event, job.delivery)
+        return await self.stops.records(event, job, self.rounds.records)
+
+    async def _send_all(self, records: list[Record], delivery: Delivery) -> None:
+        """Send side by side; what went wrong with the first that failed is raised when none is under way any more."""
+        sent = await asyncio.gather(*(self._ports.send(one, delivery) for one in records), return_exceptions=True)
+        for failed in sent:
+            if isinstance(failed, BaseException):
+                raise failed
 
     def _moved(self, event: Event, delivery: Delivery) -> list[Record]:
         """The event once more, for the partition of its key, if it stands in another. Raises BadEvent."""

@@ -5,13 +5,15 @@ places, and one portion is always left for a bucket that is not there yet. What 
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from itertools import islice
 
+from callstream.agents.control.commands import Subject
+from callstream.agents.control.controls import subject_in
 from callstream.agents.lot import Bucket, Lot, Parked
 from callstream.agents.ports import Delivery
-from callstream.streams.event import Json
+from callstream.streams.event import Event, Json
 from callstream.streams.ledger import Ticket
 from callstream.streams.topics import lane_in
 
@@ -26,7 +28,8 @@ class Job:
     """An event that an actor works on or puts aside. `ticket` is its place in the ledger, unless it was in the lot.
 
     `parked` is set while it has a row in the lot; `sheltering` once it is to have one, so that its ticket need not wait
-    for its end; `gone` when its partition was revoked.
+    for its end; `gone` when its partition was revoked; `event` while its step decides about it, and `cut` when that is
+    stopped by a command.
     """
 
     delivery: Delivery
@@ -36,6 +39,8 @@ class Job:
     sheltering: bool = False
     ended: bool = False
     gone: bool = False
+    event: Event | None = None
+    cut: bool = False
 
     @property
     def void(self) -> bool:
@@ -59,6 +64,11 @@ class Aside:
         self._parked = parked
         self._in_hand: Counter[Bucket] = Counter()
         self._there: Counter[str] = Counter()
+
+    @property
+    def in_hand(self) -> int:
+        """Events with a bucket that are worked on."""
+        return self._in_hand.total()
 
     def job(self, delivery: Delivery, ticket: Ticket[Delivery]) -> Job:
         """A job for what was read."""
@@ -115,6 +125,11 @@ class Aside:
         """Its work is done: its row goes, if it has one. Raises LostOwnership, LogUnavailable."""
         if job.parked is not None and job.bucket is not None:
             await self.lot.remove(job.bucket, job.parked)
+
+    async def cancelled(self, wanted: Callable[[Subject | None], bool]) -> AsyncIterator[list[Job]]:
+        """The events of the lot whose tasks are wanted, as jobs."""
+        async for found in self.lot.pick(lambda headers: wanted(subject_in(headers))):
+            yield [Job(parked, None, bucket, parked) for bucket, parked in found]
 
     def report(self, queue: str) -> list[Json]:
         """How many events of a queue wait in the lot, by lane and tenant: of the first `MOST_REPORTED` buckets."""

@@ -12,7 +12,7 @@ from callstream.streams.fakes import MemoryCell
 from callstream.streams.keys import partition_of
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.topics import topic_of
-from callstream.streams.wire import LogUnavailable, Record, encode
+from callstream.streams.wire import BodyMissing, LogUnavailable, Record, encode
 
 
 class FakeDelivery:
@@ -92,7 +92,9 @@ class FakePorts:
         return self.cells.setdefault(key, MemoryCell())
 
     async def load(self, delivery: Delivery) -> bytes | None:
-        """The value as it is: there are no claim checks here."""
+        """The value as it is; of a claim check nothing is there. Raises BodyMissing."""
+        if not delivery.value and (gone := dict(delivery.headers).get("ce_dataref")):
+            raise BodyMissing(f"{gone.decode()} is not there")
         return delivery.value
 
     async def send(self, record: Record, delivery: Delivery) -> None:

@@ -14,9 +14,10 @@ from callstream.streams.chain import Cell, Chains
 from callstream.streams.engine import FaustDelivery, ServiceApp
 from callstream.streams.event import Event
 from callstream.streams.keys import partition_of
+from callstream.streams.ownership import Claim
 from callstream.streams.retry_budget import Budgets
 from callstream.streams.tracing import Span, Tracing
-from callstream.streams.wire import BadEvent, Record
+from callstream.streams.wire import BodyMissing, Record
 from callstream.tables.durable import DurableTable, NoCell, TableCell
 
 
@@ -50,7 +51,7 @@ class AppPorts:
         try:
             return await check_out(delivery.value, delivery.headers, self._blobs)
         except (BlobMissing, BlobTooLarge) as error:
-            raise BadEvent(str(error)) from None
+            raise BodyMissing(str(error)) from None
 
     async def send(self, record: Record, delivery: Delivery) -> None:
         """Produce a record and wait until the broker has it."""
@@ -79,6 +80,7 @@ class AppPorts:
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:
     """Have an app run a role over its topics: one actor, one agent a topic. Gives the actor."""
     actor = Actor(role, ports, chains, app.options.concurrency, app.options.max_unfinished)
+    actor.rounds.most_seconds = app.options.missing_version_hours * 3600
     actor.trying.budgets = Budgets(lambda: app.options.retry_budget)
     app.handing.append(actor.hand_over)
     app.revoked.append(actor.revoke)
@@ -106,6 +108,11 @@ def parked(delivery: Delivery) -> Parked:
     """What the lot keeps of a delivery."""
     one = _claimed(delivery)
     return Parked(one.topic, one.partition, one.offset, one.key, one.value, one.headers, one.claim)
+
+
+def claim_of(delivery: Delivery) -> Claim:
+    """The claim that a delivery was taken with."""
+    return _claimed(delivery).claim
 
 
 def _claimed(delivery: Delivery) -> FaustDelivery | Parked:

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from callstream.agents.ports import Policy
-from callstream.streams.chain import LONGEST_DEADLINE_SECONDS, Cell, Chain, Chains, InvalidInput, UnknownChain
+from callstream.streams.chain import (
+    LONGEST_DEADLINE_SECONDS,
+    Cell,
+    Chain,
+    Chains,
+    InvalidInput,
+    MissingVersion,
+    UnknownChain,
+)
 from callstream.streams.event import LAST_SECOND, Event, Failure, Priority, Submission
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
 from callstream.streams.submission import check_start, digest
@@ -50,6 +58,8 @@ class Intake:
                 event, priority=Priority(seen["priority"]), deadline=seen["deadline"], run_at=seen.get("run_at")
             )
             return self._started(first, chain, seen["time"])
+        except MissingVersion:
+            raise
         except (UnknownChain, InvalidInput) as error:
             return _refused(error)
 

@@ -11,7 +11,7 @@ bucket's *rows* are its events in the lot; those that are *taken* are worked on.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 from callstream.streams import strict_json
@@ -194,6 +194,30 @@ class Lot:
                 shelves[bucket] = shelf
             return _unpacked(row, bucket.topic, _offset_of(key), self._table.claim(partition))
         return None
+
+    async def pick(
+        self, wanted: Callable[[list[tuple[str, bytes | None]]], bool]
+    ) -> AsyncIterator[list[tuple[Bucket, Parked]]]:
+        """Take, out of their turn, the events whose headers are wanted: some at a time, while they are still ours."""
+        for partition in list(self._open):
+            after = b""
+            while partition in self._open and self._held[partition]:
+                rows, found = list(self._table.scan(partition, after, SCANNED_IN_A_ROW)), []
+                for key, row in rows:
+                    if (partition, key) in self._taken:
+                        continue
+                    bucket = _bucket_of(key)
+                    event = _unpacked(row, bucket.topic, _offset_of(key), self._table.claim(partition))
+                    if wanted(event.headers):
+                        self._taken.add((partition, key))
+                        self._rows(bucket, partition).waiting -= 1
+                        found.append((bucket, event))
+                if found:
+                    yield found
+                if len(rows) < SCANNED_IN_A_ROW:
+                    break
+                after = rows[-1][0]
+                await asyncio.sleep(0)
 
     async def remove(self, bucket: Bucket, event: Parked) -> None:
         """Its work is done. Raises LostOwnership, LogUnavailable."""

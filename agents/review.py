@@ -1,25 +1,29 @@
 """Human review: a held task waits as a row, holding no worker, until a verdict sends it on or ends it.
 
 The desk reads two topics of the same key: held tasks and verdicts. A row is either `early` (a verdict that overtook
-its task), `held` or `decided`; a decided row keeps its verdict, and whatever arrives again is given the same answer.
-A verdict names its hold by the held event's sequence, so that one for an earlier hold decides no later one.
+its task), `held`, `decided` or `cancelled`; a decided row keeps its verdict, and whatever arrives again is given the
+same answer. A verdict names its hold by the held event's sequence, so that one for an earlier hold decides no later
+one.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
 from callstream.streams.event import TASK, Event, Json, Strict, Submission
 from callstream.streams.event import VERDICT as VERDICT_TYPE
 from callstream.streams.keys import Name
-from callstream.streams.outcome import Finish, Forward, Keep, Outcome, Resume
+from callstream.streams.outcome import Cancelled, Finish, Forward, Keep, Outcome, Resume
 from callstream.streams.wire import STRUCTURED_TYPE, as_json, decode
 
 VERDICT = "verdict"
+CANCELLED = "cancelled"
 MOST_EDITED_STEPS = 16
 MOST_EDITED_FIELDS = 16
 
@@ -84,9 +88,9 @@ def refusal(held: Event, verdict: Verdict) -> str | None:
 
 def held_row(event: Event, row: Json | None) -> Json:
     """Fold a held task into its row. A row of the same or a later hold stays as it is."""
-    if row is not None and row["sequence"] == event.sequence and row["state"] == "early":
+    if row is not None and _hold(row) == (event.run, event.sequence) and row["state"] == "early":
         return _settled({**_row(event), "refused": row.get("refused")}, event, row["verdict"], row["decided"])
-    if row is not None and row["sequence"] >= event.sequence:
+    if row is not None and _hold(row) >= (event.run, event.sequence):
         return row
     return _row(event)
 
@@ -94,18 +98,23 @@ def held_row(event: Event, row: Json | None) -> Json:
 def verdict_row(event: Event, row: Json | None) -> Json:
     """Fold a verdict into the row of its task: the first that can be carried out decides, later ones do not count."""
     verdict = event.body.outputs.get(VERDICT, {})
-    if row is None or (row["sequence"] < event.sequence and row["state"] != "held"):
-        return {"state": "early", "sequence": event.sequence, "verdict": verdict, "decided": event.time}
-    if row["sequence"] != event.sequence or row["state"] != "held":
+    hold = (event.run, event.sequence)
+    if row is None or (_hold(row) < hold and row["state"] != "held"):
+        early = {"state": "early", "run": event.run, "sequence": event.sequence}
+        return {**early, "verdict": verdict, "decided": event.time}
+    if _hold(row) != hold or row["state"] != "held":
         return row
     return _settled(row, held_event(row), verdict, event.time)
 
 
-def outcome_of(row: Json, sequence: int) -> Outcome:
-    """What follows from a row for an event about the hold of that sequence: nothing yet, or what was decided."""
-    if row["state"] != "decided" or row["sequence"] != sequence:
+def outcome_of(row: Json, sequence: int, run: int = 0) -> Outcome:
+    """What follows from a row for an event about that hold: nothing yet, or what was decided."""
+    if row["state"] not in ("decided", CANCELLED) or _hold(row) != (run, sequence):
         return Keep()
     held = held_event(row)
+    if row["state"] == CANCELLED:
+        before = replace(held.with_body(held=None), sequence=held.sequence - 1, type=TASK)
+        return Resume(before, Cancelled(row["cancelled"]))
     verdict = Verdict.model_validate(row["verdict"])
     # The desk stands between the step that held and the next one, whose sequence the held event has already.
     edited = held.with_body(outputs=_edited(held, verdict), held=None)
@@ -126,7 +135,13 @@ def held_event(row: Json) -> Event:
 
 
 class ReviewDesk:
-    """What the review service does with its two topics: fold, save, and give what follows from the row."""
+    """What the review service does with its two topics: fold, save, and give what follows from the row.
+
+    `cancel_of` says by which command a held task is cancelled: whatever comes first then ends it.
+    """
+
+    def __init__(self, cancel_of: Callable[[Subject], Cancel | None] = lambda _held: None) -> None:
+        self._cancel_of = cancel_of
 
     async def act(self, event: Event, cell: Cell) -> Outcome:
         """A verdict or a held task, told apart by the event's type."""
@@ -141,14 +156,26 @@ class ReviewDesk:
         return await self._fold(verdict_row(event, cell.value), event, cell)
 
     async def _fold(self, row: Json, event: Event, cell: Cell) -> Outcome:
+        # A verdict that comes after the command decides nothing any more.
+        row = self._cancelled(cell.value, event) or self._cancelled(row, event) or row
         if row != cell.value:
             await cell.save(row)
-        return outcome_of(row, event.sequence)
+        return outcome_of(row, event.sequence, event.run)
+
+    def _cancelled(self, row: Json | None, event: Event) -> Json | None:
+        """The row of the event's hold after the command to cancel its task; None if there is none."""
+        if row is None or row["state"] != "held" or _hold(row) != (event.run, event.sequence):
+            return None
+        cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
+        if cancel is None:
+            return None
+        return {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
 
 
 def _row(event: Event) -> Json:
     return {
         "state": "held",
+        "run": event.run,
         "sequence": event.sequence,
         "tenant": event.tenant,
         "task": event.task,
@@ -177,3 +204,8 @@ def _edited(held: Event, verdict: Verdict) -> dict[str, Json]:
     for step, fields in verdict.edits.items():
         outputs[step] = {**outputs[step], **fields}
     return outputs
+
+
+def _hold(row: Json) -> tuple[int, int]:
+    """Which hold a row is about: of which run of the task, and behind which step."""
+    return row.get("run", 0), row["sequence"]

@@ -18,14 +18,21 @@ def undo(event: Event, last: int, end: End, chains: Chains) -> Record | None:
     `event` is the task as it stands, `end` how it ends when all is undone. Raises ValueError for what is too large.
     """
     try:
-        steps = chains.get(event.chain, event.version).steps[:last]
+        chain = chains.get(event.chain, event.version)
     except UnknownChain:
         return None
-    for number, step in reversed(list(enumerate(steps, 1))):
-        if step.undoes:
+    for number in range(last, 0, -1):
+        step = chain.step(number)
+        if step is not None and step.undoes and (not chain.routes or _is_left(step.name, event)):
             back = event.with_body(undoing=Undoing(step=number, end=end), end=None, result=None, held=None)
             return encode(replace(back, type=TASK_UNDO), topic_of(lane_of(step.service, event.priority)))
     return None
+
+
+def _is_left(step: str, event: Event) -> bool:
+    """Whether a step was taken, on the way that the routes chose, and is not undone yet."""
+    hops = [hop.undo for hop in event.body.trail if hop.step == step]
+    return bool(hops) and not hops[-1]
 
 
 def name_of(undoing: Undoing, event: Event, chains: Chains) -> str:

@@ -6,18 +6,27 @@ What a step gives is taken as its reader will have it, so that nothing is sent t
 
 from dataclasses import dataclass, replace
 
-from callstream.agents import rollback
+from callstream.agents import rollback, shadow
+from callstream.agents.joining import subtasks
 from callstream.streams import strict_json, topics
-from callstream.streams.chain import Chain, Chains
+from callstream.streams.chain import Chain, Chains, UnknownChain
 from callstream.streams.errorclass import ErrorClass
 from callstream.streams.event import (
+    LETTER_COMMAND,
+    MAX_ATTEMPTS_TOLD,
     MAX_HOPS,
     MAX_LINE,
     MAX_NOTES,
+    SUBTASKS,
     TASK,
+    TASK_DEAD,
     TASK_HELD,
+    TASK_JOIN_DUE,
     TASK_NOTIFIED,
+    TASK_SUBTASK,
     VERDICT,
+    Attempt,
+    Burial,
     End,
     Event,
     Failure,
@@ -28,12 +37,29 @@ from callstream.streams.event import (
     Waiting,
     WaitReason,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.outcome import (
+    Again,
+    Announce,
+    Bury,
+    Cancelled,
+    FanOut,
+    Finish,
+    Forward,
+    Hold,
+    Keep,
+    Outcome,
+    Redo,
+    Resume,
+    Retry,
+)
+from callstream.streams.routes import END, Route, RouteFailed, choose
 from callstream.streams.timespent import step_times, told
 from callstream.streams.timing import delayed
 from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
+REMARKS = (VERDICT, LETTER_COMMAND, TASK_SUBTASK, TASK_JOIN_DUE)
+"""What tells a service about a task and is not the task itself: a burial of these does not end it."""
 LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
 
 
@@ -42,6 +68,7 @@ class Work:
     """How one event was worked on: by which service and step, when (epoch seconds), in how many attempts.
 
     Of its seconds, those that it waited for capacity, and those that went into attempts that failed.
+    `origin` is the record that it came on (topic, partition, offset), `failed` are the attempts that came to nothing.
     """
 
     service: str
@@ -52,6 +79,8 @@ class Work:
     notes: tuple[str, ...] = ()
     waited: float = 0.0
     retried: float = 0.0
+    origin: tuple[str, int, int] = ("", 0, 0)
+    failed: tuple[Attempt, ...] = ()
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
@@ -68,26 +97,36 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
                 return _undone(_emptied(event), undoing, outcome, replace(work, notes=(LEFT_OUT,)), chains)
         case Forward():
             return _forward(event, outcome, work, chains)
+        case FanOut():
+            return _fan_out(event, outcome, work, chains)
         case Finish():
             end = End.REJECTED if outcome.rejected else End.FINISHED
             done = _done(event, work, outcome.output, _hop(work, outcome))
             failure = (
                 Failure(kind="rejected", message=line(outcome.reason), step=work.step) if outcome.rejected else None
             )
-            return [_ended(event, done, end, chains, failure)]
+            return _ended(event, done, end, chains, failure)
         case Hold():
             held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=line(outcome.reason))
+            if shadow.is_copy(event):
+                return _terminal(held, End.FINISHED, chains, None)
             return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
         case Bury():
             try:
                 return _letters(event, outcome, work, chains)
             except ValueError:
                 return _letters(_emptied(event), outcome, replace(work, notes=(*work.notes, LEFT_OUT)), chains)
+        case Cancelled():
+            return _cancelled(event, outcome, work, chains)
+        case Again():
+            return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
             said = event.with_body(outputs={work.service: _object(output, work.service)})
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
+        case Redo(event=other):
+            return [encode(other, topic_of(_way_of(other, chains)))]
         case Keep():
             return []
         case Retry():
@@ -103,14 +142,83 @@ def line(text: str) -> str:
 def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list[Record]:
     chain = chains.get(event.chain, event.version)
     done = _done(event, work, outcome.output, _hop(work, outcome))
+    if shadow.is_copy(event):
+        return _terminal(done, End.FINISHED, chains, None)
+    try:
+        done, route = _routed(event, done, chain)
+    except RouteFailed as error:
+        return _letters(event, Bury(Failure(kind="route", message=line(str(error)))), work, chains)
     following = chain.step(done.sequence)
-    if following is None:
-        return [_terminal(done, End.FINISHED, chains, None)]
-    topic = topic_of(lane_of(following.service, done.priority))
+    if following is None or (route is not None and route.to == END):
+        return _terminal(done, End.FINISHED, chains, None)
+    if len(done.body.trail) >= MAX_HOPS:
+        late = f"after {MAX_HOPS} hops the task was still to go to {following.name!r}: its routes lead in a circle"
+        return _letters(event, Bury(Failure(kind="hop-limit", message=late)), work, chains)
+    record = encode(done, topic_of(lane_of(following.service, done.priority)))
     if event.sequence == 0 and event.run_at is not None and event.run_at > work.ended:
         waiting = Waiting(reason=WaitReason.SCHEDULED, until=event.run_at)
-        return [delayed(encode(done.with_body(waiting=waiting), topic), event.run_at)]
-    return [encode(done, topic)]
+        record = delayed(encode(done.with_body(waiting=waiting), record.topic), event.run_at)
+    records = [record]
+    if route is not None and route.shadow is not None and (copy := shadow.copy_for(done, route.shadow, chain)):
+        aside = chain.step(copy.sequence)
+        records += [encode(copy, topic_of(lane_of(aside.service, copy.priority)))] if aside is not None else []
+    return records
+
+
+def _fan_out(event: Event, outcome: FanOut, work: Work, chains: Chains) -> list[Record]:
+    """The sub-tasks, and then the task itself for its join."""
+    chain = chains.get(event.chain, event.version)
+    output = {**_object(outcome.output, work.step), "subtasks": len(outcome.subtasks)}
+    done = _done(event, work, output, _hop(work, outcome))
+    if shadow.is_copy(event):
+        return _terminal(done, End.FINISHED, chains, None)
+    try:
+        events = subtasks.started(event, done, outcome, chain.step(done.sequence), work.ended)
+        records = [encode(one, topic_of(topics.INTAKE)) for one in events]
+        if (size := sum(len(record.value) for record in records)) > subtasks.MOST_BYTES:
+            raise subtasks.BadFanOut(f"the sub-tasks have {size:,} bytes; at most {subtasks.MOST_BYTES:,} are sent")
+    except subtasks.BadFanOut as error:
+        return _letters(event, Bury(Failure(kind="fan-out", message=line(str(error)))), work, chains)
+    waiting = done.extended(**{SUBTASKS: str(len(records))})
+    return [*records, encode(waiting, topic_of(topics.JOIN))]
+
+
+def _routed(event: Event, done: Event, chain: Chain) -> tuple[Event, Route | None]:
+    """An event that has done its step, on the way that the step's routes choose. Raises RouteFailed."""
+    step = chain.step(event.sequence)
+    name = step.name if step is not None else topics.INTAKE
+    if name not in chain.routes or (step is None and event.sequence > 0):
+        return done, None
+    route = choose(chain.routes[name], done, name)
+    if route.to not in (None, END):
+        done = replace(done, sequence=chain.sequence_of(str(route.to), event.sequence))
+    hop = done.body.trail[-1]
+    noted = hop.model_copy(update={"notes": (*hop.notes, line(route.note))[-MAX_NOTES:]})
+    return done.with_body(trail=(*done.body.trail[:-1], noted)), route
+
+
+def _next_topic(event: Event, chains: Chains) -> str:
+    """Where the step that an event is about to take is taken. Raises UnknownChain."""
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise UnknownChain(f"{event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
+
+
+def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> list[Record]:
+    """The end of a cancelled task, with the number after the chain's last step wherever the command reached it.
+
+    So it has the same id if it reached two events of the task, the second of which a crash had sent before.
+    """
+    try:
+        chain = chains.get(event.chain, event.version) if event.version else chains.current(event.chain)
+        last = max(event.sequence, len(chain.steps))
+    except UnknownChain:
+        last = event.sequence
+    trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
+    failure = Failure(kind="cancelled", message=line(outcome.reason), step=work.step)
+    done = _next(replace(event.with_body(trail=trail, waiting=None), sequence=last))
+    return _ended(event, done, End.CANCELLED, chains, failure)
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
@@ -129,19 +237,53 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     if named.kind == ErrorClass.DEADLINE and (where := told(step_times(trail, event.time))):
         named = named.model_copy(update={"message": line(f"{named.message}; {where}")})
     dead = event.with_body(failure=named, trail=trail, waiting=None)
-    if outcome.ends_task and event.body.end is None and event.type != VERDICT:
-        return [_letter(dead), _ended(event, _next(dead), End.FAILED, chains, named)]
-    return [_letter(dead)]
+    ends_task = outcome.ends_task and event.body.end is None and event.type not in REMARKS
+    letter = _letter(dead, _burial(event, outcome, work, ends_task))
+    return [letter, *_ended(event, _next(dead), End.FAILED, chains, named)] if ends_task else [letter]
 
 
-def _letter(dead: Event) -> Record:
-    return encode(replace(dead, type=f"{TASK}.dead"), topic_of(topics.DEAD))
+def _letter(dead: Event, burial: Burial) -> Record:
+    return encode(replace(dead.with_body(burial=burial), type=TASK_DEAD), topic_of(topics.DEAD))
+
+
+def _burial(event: Event, outcome: Bury, work: Work, ended_task: bool) -> Burial:
+    failed = work.failed
+    if not failed or failed[-1].number < event.attempt + work.attempts - 1:
+        failed = (*failed, attempt_of(event.attempt + work.attempts - 1, work.ended, outcome))
+    half = MAX_ATTEMPTS_TOLD // 2
+    told = failed if len(failed) <= MAX_ATTEMPTS_TOLD else (*failed[:half], *failed[-half:])
+    topic, partition, offset = work.origin
+    return Burial(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        ended_task=ended_task,
+        attempts=told,
+        before=event.body.failure,
+    )
+
+
+def attempt_of(number: int, ended: float, outcome: Retry | Bury) -> Attempt:
+    """A failed attempt as a dead letter tells of it."""
+    failure = outcome.failure
+    return Attempt(number=number, ended=ended, kind=failure.kind, message=failure.message[:300], usage=outcome.usage)
+
+
+def _way_of(event: Event, chains: Chains) -> str:
+    if event.body.end is not None:
+        return topics.FINISHED
+    if event.sequence == 0:
+        return topics.INTAKE
+    step = chains.get(event.chain, event.version).step(event.sequence)
+    if step is None:
+        raise ValueError(f"chain {event.chain} v{event.version} has no step {event.sequence}")
+    return lane_of(step.service, event.priority)
 
 
 def _emptied(event: Event) -> Event:
     given = event.body.submission
     bare = Submission(chain=given.chain, input={}, callback=given.callback)
-    return event.with_body(submission=bare, outputs={}, trail=(), result=None, held=None)
+    return event.with_body(submission=bare, outputs={}, trail=(), result=None, held=None, additions={})
 
 
 def _object(given: Json, name: str) -> Json:
@@ -155,21 +297,26 @@ def _next(event: Event) -> Event:
     return replace(event, sequence=min(event.sequence + 1, MAX_SEQUENCE), attempt=1, type=TASK)
 
 
-def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
+def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> list[Record]:
+    """The record that ends a task; of a sub-task, also the one that tells its parent's join."""
     result = _result(event, chains) if end is End.FINISHED else None
-    ended = event.with_body(end=end, failure=failure, result=result, held=None, undoing=None)
-    return encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED))
+    ended = event.with_body(end=end, failure=failure, result=result, held=None, waiting=None, undoing=None)
+    told = subtasks.told(ended)
+    return [
+        encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED)),
+        *([encode(told, topic_of(topics.JOIN))] if told is not None else []),
+    ]
 
 
-def _ended(event: Event, done: Event, end: End, chains: Chains, failure: Failure | None) -> Record:
-    """The record that ends a task, or, if it ends badly, the first one of its way back.
+def _ended(event: Event, done: Event, end: End, chains: Chains, failure: Failure | None) -> list[Record]:
+    """The records that end a task, or, if it ends badly, the first one of its way back.
 
     The step that failed is undone too: it may have had its effect before.
     """
     if end is not End.FINISHED:
         back = rollback.undo(done.with_body(failure=failure), event.sequence, end, chains)
         if back is not None:
-            return back
+            return [back]
     return _terminal(done, end, chains, failure)
 
 
@@ -182,23 +329,28 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     trail = (*event.body.trail, hop)[:MAX_HOPS]
     done = _next(event.with_body(trail=trail, waiting=None))
     back = rollback.undo(done, undoing.step - 1, undoing.end, chains)
-    then = back or _terminal(done, undoing.end, chains, event.body.failure)
+    then = [back] if back is not None else _terminal(done, undoing.end, chains, event.body.failure)
     if isinstance(outcome, Forward):
-        return [then]
+        return then
     failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
-    return [_letter(event.with_body(failure=failure, trail=trail, waiting=None)), then]
+    dead = event.with_body(failure=failure, trail=trail, waiting=None)
+    return [_letter(dead, _burial(event, outcome, work, False)), *then]
 
 
 def _result(event: Event, chains: Chains) -> Json:
+    if shadow.is_copy(event):
+        return shadow.result_of(event)
     chain: Chain = chains.get(event.chain, event.version)
     return _object(chain.result(event), "result") if chain.result is not None else dict(event.body.outputs)
 
 
-def _hop(work: Work, outcome: Forward | Finish | Hold | Bury) -> Hop:
-    usage = outcome.usage if isinstance(outcome, Forward) else None
-    remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward) else ()))
+def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury | Cancelled) -> Hop:
+    usage = outcome.usage if isinstance(outcome, Forward | FanOut | Bury | Cancelled) else None
+    remarks = (*work.notes, *(outcome.notes if isinstance(outcome, Forward | FanOut) else ()))
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
+    if isinstance(outcome, Cancelled):
+        remarks = (*remarks, outcome.reason)
     return Hop(
         step=work.step,
         service=work.service,

@@ -31,6 +31,7 @@ class StepRole:
         self._chains = chains
         self._stateful = stateful
         self._held_pause_seconds = held_pause_seconds
+        self._uncut: set[bytes] = set()
         self._clock = clock
         self._usual = Usual()
 
@@ -79,10 +80,31 @@ class StepRole:
         if short and step.late is not None and step.late.pool is None:
             return _too_late(step, step.late, f"{left:.1f} s were left, and it takes about {needs:.1f} s to the end")
         with hasten(Haste(needs, short)):
-            outcome = await step.act(event, state)
+            outcome = await self._act(step, event, state)
         if isinstance(outcome, Forward | Finish | Hold):
             self._usual.learn(step, max(0.0, self._clock() - began - (before.waited + before.retried - waited)))
         return outcome
+
+    async def _act(self, step: Step, event: Event, state: Cell) -> Outcome:
+        if step.cuttable:
+            return await step.act(event, state)
+        self._uncut.add(event.key)
+        try:
+            return await step.act(event, state)
+        finally:
+            self._uncut.discard(event.key)
+
+    def may_cut(self, event: Event) -> bool:
+        """Whether what an event has begun here may be cut."""
+        return event.key not in self._uncut
+
+    async def was_done(self, event: Event) -> bool:
+        """Whether the effect of the event's step is there already."""
+        try:
+            step = self._step(event)
+        except UnknownChain:
+            return False
+        return not step.cuttable and await step.was_done(event)
 
     async def open(self, tools: Tools) -> None:
         """Hand every step of this service the worker's tools."""

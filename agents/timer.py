@@ -137,6 +137,20 @@ class Releaser:
             batches = [(claim, self._timers.due(claim, now)) for claim in self._timers.claims()]
             return sum(await asyncio.gather(*(self._release(claim, batch) for claim, batch in batches if batch)))
 
+    async def release_early(self, wanted: Callable[[Record], bool]) -> None:
+        """Send those that are wanted, whenever they are due. O(n) of all rows."""
+        for claim in self._timers.claims():
+            after = b""
+            while True:
+                async with self._stepping:
+                    page = [] if self._closed or self._handing_over else self._timers.page(claim, after)
+                    if not page:
+                        break
+                    if batch := [due for due in page if wanted(due.timed.record)]:
+                        await self._release(claim, batch)
+                after = page[-1].key
+                await asyncio.sleep(0)
+
     async def hand_over(self, seconds: float) -> bool:
         """Begin no batch until `revoke`, and give the one that is under way that long; whether it came to its end."""
         self._handing_over = True

@@ -9,15 +9,16 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from callstream.agents.inheritance import cell_of
 from callstream.agents.masking import Mask
 from callstream.agents.patience import patience
 from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.retrying import DEADLINE, Decision, Failed, GiveUp, decide
-from callstream.agents.settle import Work, line, settle
+from callstream.agents.settle import Work, attempt_of, line, settle
 from callstream.agents.spent import Spent, tracked
-from callstream.streams.chain import Chains, UnknownChain
+from callstream.streams.chain import Chains, MissingVersion, UnknownChain
 from callstream.streams.errorclass import class_of
-from callstream.streams.event import MAX_NOTES, Event, Failure, Waiting, WaitReason
+from callstream.streams.event import MAX_ATTEMPTS_TOLD, MAX_NOTES, Attempt, Event, Failure, Waiting, WaitReason
 from callstream.streams.outcome import Bury, Outcome, Resume, Retry
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.retry_budget import BudgetOptions, Budgets
@@ -40,7 +41,8 @@ LONGEST_PAUSE_SECONDS = 24 * 3600.0
 class Tries:
     """What was tried of an event's step, also before the timer had it: since when, how often, with what remarks.
 
-    `failure` is what the last attempt failed of that was made; `spent` where the time went.
+    `failure` is what the last attempt failed of that was made; `spent` where the time went; `told` are the attempts
+    that failed since the timer had it.
     """
 
     started: float
@@ -48,6 +50,7 @@ class Tries:
     notes: deque[str]
     failure: Failure | None = None
     spent: Spent = field(default_factory=Spent)
+    told: list[Attempt] = field(default_factory=list)
 
     @classmethod
     def of(cls, event: Event, now: float) -> "Tries":
@@ -66,6 +69,11 @@ class Tries:
         if self.failure is None or failure.kind != NO_BUDGET:
             self.failure = failure
         return self.failure
+
+    def tell(self, attempt: Attempt) -> None:
+        """Keep a failed attempt for the dead letter: the first ones and the last."""
+        self.told.append(attempt)
+        del self.told[MAX_ATTEMPTS_TOLD // 2 : -MAX_ATTEMPTS_TOLD // 2]
 
     def waiting(self, until: float, failure: Failure) -> Waiting:
         """What the event says of it while the timer has it."""
@@ -101,12 +109,14 @@ class Trying:
         """Try until there is an outcome other than Retry; then the records that follow from it.
 
         For a pause that the policy leaves to the timer, the one record that brings the event back for its next attempt.
-        Raises LostOwnership, LogUnavailable.
+        Raises LostOwnership, LogUnavailable, and MissingVersion for an event that another worker may know.
         """
         tries = Tries.of(event, self._ports.now())
         policy = Policy(step=self._role.service)
         try:
             policy = self._role.policy(event)
+        except MissingVersion:
+            raise
         except UnknownChain as error:
             outcome: Outcome | Record = Bury(self._failure(error))
             tries.count += 1
@@ -132,6 +142,8 @@ class Trying:
             tuple(tries.notes),
             tries.spent.waited,
             tries.spent.retried,
+            origin=(delivery.topic, delivery.partition, delivery.offset),
+            failed=tuple(tries.told),
         )
         log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)
@@ -148,9 +160,10 @@ class Trying:
                 return outcome
             self.retries += 1
             failure = tries.failed(attempt, outcome.failure)
+            tries.tell(attempt_of(attempt, self._ports.now(), outcome))
             decision = self._decide(tried, policy, outcome)
             if isinstance(decision, GiveUp):
-                return Bury(_given_up(failure, decision), policy.ends_task)
+                return Bury(_given_up(failure, decision), policy.ends_task, outcome.usage)
             pause = decision.after_seconds
             attempt += 1
             if policy.held_pause_seconds is not None and pause > policy.held_pause_seconds:
@@ -166,6 +179,8 @@ class Trying:
         """The records of an outcome; where it can't be performed, of the burial of the event that it was for."""
         try:
             return settle(event, outcome, work, self._chains)
+        except MissingVersion:
+            raise
         except Exception as error:
             log.exception("what %s decided can't be performed", work.step, extra={"task": event.task})
             target = outcome.event if isinstance(outcome, Resume) else event
@@ -208,8 +223,8 @@ class Trying:
             return Bury(Failure(kind="deadline", message=late))
         try:
             async with patience(policy.timeout_seconds) as allowed:
-                return await self._role.act(event, self._ports.cell(event.key, delivery))
-        except (LostOwnership, LogUnavailable):
+                return await self._role.act(event, cell_of(self._ports, event, delivery))
+        except (LostOwnership, LogUnavailable, MissingVersion):
             raise
         except BaseException as error:
             task = asyncio.current_task()

@@ -38,6 +38,7 @@ from callstream.streams.wire import Record, encode
 PARTITIONS = 8
 DAY = 24 * 3_600.0
 HEAD_START_SECONDS = 5.0
+SLOWEST_TAKEN_SECONDS = 0.002
 STALL_SECONDS = 60.0
 DESTINATION = topic_of("deliver")
 """No worker here reads it."""
@@ -141,7 +142,8 @@ async def measure(pending: int, rate: int, seconds: int) -> dict[str, Any]:
         taken, full = time.monotonic() - began, memory_mb(run.pid)
         cpu_taken = cpu_seconds(run.pid) - cpu
         # Those that come due are handed in before the first of them is.
-        start = time.time() + HEAD_START_SECONDS + count / 2_000
+        each_taken = taken / pending if pending else SLOWEST_TAKEN_SECONDS
+        start = time.time() + HEAD_START_SECONDS + 1.5 * count * each_taken
         await put(run.bootstrap, (timer(number, "due", start + number / rate) for number in range(count)))
         await until_taken(run.bootstrap, pending + 1 + count)
         late_start, cpu = time.time() > start, cpu_seconds(run.pid)

@@ -11,9 +11,11 @@ __version__ = "0.1.0"
 from callstream.agents.inference.call import Call, CallFailed, Reply
 from callstream.streams.chain import Attempts, Cell, Chain, Late, Step
 from callstream.streams.event import Event, Failure, Usage
-from callstream.streams.outcome import Bury, Finish, Forward, Hold, Keep, Outcome, Retry
+from callstream.streams.outcome import Bury, FanOut, Finish, Forward, Hold, Keep, Outcome, Retry, Subtask
+from callstream.streams.routes import END, Routes, Rule
 
 __all__ = [
+    "END",
     "Attempts",
     "Bury",
     "Call",
@@ -22,6 +24,7 @@ __all__ = [
     "Chain",
     "Event",
     "Failure",
+    "FanOut",
     "Finish",
     "Forward",
     "Hold",
@@ -30,7 +33,10 @@ __all__ = [
     "Outcome",
     "Reply",
     "Retry",
+    "Routes",
+    "Rule",
     "Step",
+    "Subtask",
     "Usage",
     "__version__",
 ]

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -16,12 +16,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
+from callstream.agents.control.holding import cancelled_holds, cancelled_timers
+from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
+from callstream.agents.control.room import ControlRoom
+from callstream.agents.control.stopping import Stops
 from callstream.agents.delivery import make_engine, prepare_database
-from callstream.agents.hosting import AppPorts, host, parked
+from callstream.agents.hosting import AppPorts, claim_of, host, parked
 from callstream.agents.inference.admission.report import TELL_SECONDS
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
+from callstream.agents.joining.desk import JoinDesk
+from callstream.agents.joining.due import DueLook
+from callstream.agents.joining.rows import JoinRows
+from callstream.agents.joining.rows import expired as expired_join
+from callstream.agents.letters.desk import LetterDesk
+from callstream.agents.letters.jobs import JobDesk, JobRunner
+from callstream.agents.letters.rehearsal import Rehearsal, no_model
 from callstream.agents.lot import Lot
 from callstream.agents.masking import Mask
 from callstream.agents.notification import Notifier
@@ -40,9 +51,9 @@ from callstream.agents.workers import Workers
 from callstream.known_secrets import known_secrets, model_secrets
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
-from callstream.streams.blobs import BlobError, BlobStore
-from callstream.streams.broadcast import listen
-from callstream.streams.chain import Chains
+from callstream.streams.blobs import BlobError, BlobStore, check_in
+from callstream.streams.broadcast import hear_all, listen
+from callstream.streams.chain import Cell, Chains
 from callstream.streams.clock import Clock
 from callstream.streams.compacted import follow
 from callstream.streams.declare import plan
@@ -52,14 +63,16 @@ from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim
 from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable, encode
-from callstream.tables.durable import DurableTable, Readable, store_options
+from callstream.streams.wire import LogUnavailable, Record, encode
+from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
-from callstream.tables.sweep import Expired, Sweeper, ended_before, older_than, seen_before, window_over
+from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
 from callstream.web.app import build_web
+from callstream.web.letters import LetterBox
 from callstream.web.live import LivePort
+from callstream.web.replays import Recorded
 from callstream.web.serve import WebServer
 
 log = logging.getLogger("callstream.node")
@@ -79,7 +92,7 @@ class UnknownService(ValueError):
 
 def services_of(chains: Chains) -> tuple[str, ...]:
     """Every service that these chains need, in the order of a task's way."""
-    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE)))
+    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE, topics.PAUSED)))
 
 
 def check_services(chains: Chains, names: Sequence[str]) -> tuple[str, ...]:
@@ -112,14 +125,18 @@ class Node:
         self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
         self._database: AsyncEngine = make_engine(settings.delivery)
         self._workers = Workers(settings.worker_processes)
+        self.room = ControlRoom()
+        self._model.gates.paused = lambda pool: self.room.controls.paused(None, pool=pool) is not None
+        self.room.on_change.append(self._model.gates.pump)
         self._mask = Mask(known_secrets(settings))
         REGISTRY.register(RetryCollector(self.actors))
+        self._profile: Callable[[str, str], Json | None] = _no_profile
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
         for app in others:
             app.outlet = self.main
-        self.main.opening.insert(0, self._open_outlet)
+        self.main.opening[:0] = [self._open_room, self._open_outlet]
         self.main.background.append(self._run_others)
         self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
@@ -134,27 +151,33 @@ class Node:
                 }
             )
         app = ServiceApp(service, options, self._layout, Table=DurableTable, canonical_url=self._url())
+        app.opening.append(self.room.caught_up)
         match service:
             case "gateway":
                 self._build_gateway(app)
             case "intake":
                 seen = self._table(app, topics.SEEN, seen_before(self.settings.seen_hours * HOUR))
-                self._host(app, Intake(self.chains, self.clock), seen, topics.INTAKE)
+                ports = self._host(app, Intake(self.chains, self.clock), seen, topics.INTAKE)
+                self._obeys(app, Stops(service, self.room.controls, ports, self.chains))
             case "review":
                 reviews = self._table(app, topics.REVIEWS, older_than("decided", self.settings.finished_hours * HOUR))
-                role = ActRole(service, ReviewDesk().act, stateful=True)
-                self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+                self._build_review(app, reviews)
             case "schedule":
                 self._build_schedule(app)
+            case topics.JOIN:
+                self._build_join(app)
             case "notify":
                 notifier = Notifier(self.settings.notify)
                 app.opening.append(notifier.open)
                 app.closing.append(notifier.close)
-                self._host(
+                ports = self._host(
                     app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
                 )
+                self._obeys(app, Stops(service, self.room.controls, ports, self.chains, ends=False))
             case "timer":
                 self._build_timer(app)
+            case topics.PAUSED:
+                self._build_paused(app)
             case _:
                 self._build_steps(app, service)
         return app
@@ -169,6 +192,38 @@ class Node:
         role = TimerRole(timers, destinations, self.blobs, self.clock)
         releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
         self.actors[TIMER] = host_timer(app, role, ports, self.chains, releaser)
+        stops = Stops(TIMER, self.room.controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = partial(cancelled_timers, releaser), table.open_partitions
+        self._obeys(app, stops)
+
+    def _build_review(self, app: ServiceApp, reviews: DurableTable) -> None:
+        controls = self.room.controls
+        role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
+        ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
+        stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions
+        self._obeys(app, stops)
+
+    def _build_paused(self, app: ServiceApp) -> None:
+        controls, table = self.room.controls, self._table(app, topics.PAUSED, None)
+        lot = Lot(table, lambda _chain, _version, _sequence: None, MOST_PAUSED)
+        role = PausedRole(controls, lambda: any(map(lot.full, lot.partitions())))
+        ports = self._host(app, role, None, topics.PAUSED)
+        actor = self.actors[topics.PAUSED]
+        actor.aside = aside = PausedAside(lot, actor.has_place, parked, controls)
+        app.background.append(actor.keep_lot)
+        stops = Stops(app.service_name, controls, ports, self.chains)
+        stops.waiting, stops.partitions = aside.cancelled, lot.partitions
+        # What does not fit into the table any more waits, however long it has to.
+        self._obeys(app, stops, lambda: bool(controls.pauses_in_force()))
+
+    def _obeys(self, app: ServiceApp, stops: Stops, rests: Callable[[], bool] = lambda: False) -> None:
+        """Have a service's actor hear of commands; it may do nothing while its service is paused, or it `rests`."""
+        actor = self.actors[stops.service]
+        actor.stops = stops
+        app.resting = lambda: actor.resting or rests()
+        app.background.append(actor.keep_stopped)
+        self.room.on_change.append(actor.commanded)
 
     def _build_steps(self, app: ServiceApp, service: str) -> None:
         remembers = any(step.remembers for step in self.chains.steps_of(service))
@@ -184,6 +239,7 @@ class Node:
         profiles = Profiles(app, store_options()) if service == PREPARE else None
         if profiles is not None:
             self._tables[topics.PROFILES] = (profiles, service)
+            self._profile = profiles.get
         tools = Tools(
             model=self._model,
             blobs=self.blobs,
@@ -200,24 +256,38 @@ class Node:
         app.opening.append(opening)
         app.closing.append(role.close)
         lanes = lanes_of(service)
-        self._host(app, role, table, *lanes)
+        ports = self._host(app, role, table, *lanes)
+        stops = Stops(service, self.room.controls, ports, self.chains, role, self._model)
+        self._obeys(app, stops, lambda: self._model.gates.resting)
         # A backlog of one lane leaves room for the others.
         actor = self.actors[service]
         actor.most_of_a_topic = -(-app.options.concurrency // len(lanes))
         if service == topics.INFER and table is not None:
             lot = Lot(self._table(app, topics.PARKED, None), role.queue_of)
-            actor.aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
+            actor.aside = aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
+            stops.waiting, stops.partitions = aside.cancelled, lot.partitions
             app.background.append(actor.keep_lot)
             app.background.append(partial(self._tell_pools, app))
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
+
+    def _build_join(self, app: ServiceApp) -> None:
+        joins = self._table(app, topics.JOINS, expired_join)
+        desk = JoinDesk(self.chains, join_rows, self.clock)
+        ports = self._host(app, desk, joins, topics.JOIN)
+        self._obeys(app, Stops(topics.JOIN, self.room.controls, ports, self.chains, ends=False))
+
+        async def send(record: Record, claim: Claim) -> None:
+            await app.produce(await check_in(record, self.blobs), claim)
+
+        app.background.append(DueLook(joins, send, self.clock).run)
 
     def _build_schedule(self, app: ServiceApp) -> None:
         async def submit(event: Event, claim: Claim) -> None:
             await app.produce(encode(event, topic_of(INTAKE)), claim)
 
         rows = self._table(app, topics.SCHEDULES, None)
-        scheduler = Scheduler(rows, submit, self.chains, Clock())
+        scheduler = Scheduler(rows, submit, self.chains, self.clock)
         app.revoked.append(scheduler.forget)
         app.background.append(scheduler.run)
         role = ActRole(SCHEDULE, scheduler.act, stateful=False, policy=scheduler.policy)
@@ -233,7 +303,9 @@ class Node:
         latencies = self._table(app, topics.LATENCY, window_over)
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
         journal = Journal(rows, latencies, self.chains, time.time, port.changed)
-        port.journal, port.shown = journal, self._tables
+        port.journal, port.shown, port.room = journal, self._tables, self.room
+        port.pools_set = lambda: self._model.gates
+        port.recorded = Recorded(self.bootstrap, self.blobs, self.chains)
         port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
         app.revoked.append(journal.forget)
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]
@@ -241,13 +313,45 @@ class Node:
         self._host(app, Recorder(journal), rows, *read)
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
+        self._host_letters(app, port, journal)
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
         app.background.append(self._sweep_blobs)
+        app.background.append(partial(self._sweep_commands, app))
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
         changes = changelog_of(SCHEDULE, topics.SCHEDULES)
         app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
+
+    def _host_letters(self, app: ServiceApp, port: LivePort, journal: Journal) -> None:
+        """The desk for dead letters beside the recorder, on the same app: so that its rows are where the task's are."""
+        options, jobs = self.settings.letters, JobDesk()
+        table = self._table(app, topics.LETTERS, letter_over(options.kept_hours * HOUR))
+        desk = LetterDesk(self.chains, journal.row, jobs, self.clock)
+        recorded = app.progress
+        self._host(app, desk, table, topics.DEAD, topics.REDRIVES)
+        decided = app.progress
+        app.progress = lambda: recorded() + decided()
+        actor = self.actors[desk.service]
+        # What stands there unreadable was buried already, and would be buried again for ever.
+        actor.observed = frozenset([topic_of(topics.DEAD)])
+        actor.unreadable = lambda delivery: desk.unreadable(delivery, table, claim_of(delivery))
+
+        async def send(event: Event, claim: Claim | None = None) -> None:
+            await app.produce(encode(event, topic_of(topics.REDRIVES)), claim)
+
+        app.background.append(JobRunner(table, app.partitions, jobs, send).run)
+        tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
+        rehearsal = Rehearsal(self.chains, tools)
+        port.letters = LetterBox(
+            table,
+            app.partitions,
+            port.sends(topics.REDRIVES),
+            journal.row,
+            rehearsal,
+            rate=options.redrives_per_second,
+            prices=self.settings.inference.prices(),
+        )
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(
@@ -266,15 +370,20 @@ class Node:
             app.background.append(Sweeper(durable, expired, time.time).run)
         return durable
 
-    def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> None:
+    def _host(self, app: ServiceApp, role: Role, table: DurableTable | None, *names: str) -> AppPorts:
         ports = AppPorts(app, table, self.blobs, self.tracing.named(role.service), self.clock)
         actor = host(app, role, ports, self.chains, [topic_of(name) for name in names])
         actor.trying.mask = self._mask
         self.actors[role.service] = actor
+        return ports
 
     def _url(self) -> str:
         web = self.settings.web
         return web.public_url or f"http://{web.host}:{web.port}"
+
+    async def _open_room(self) -> None:
+        topic = topic_of(topics.CONTROL)
+        await self.room.open(partial(hear_all, self.bootstrap, topic, self.settings.partitions), self.main.fail)
 
     async def _open_outlet(self) -> None:
         """Start what all services send with, before the first of them has anything to send."""
@@ -311,6 +420,15 @@ class Node:
                 sent = await app.enqueue(topic_of(topics.POOLS), partition, name, strict_json.pack(report))
                 await app.delivered(sent, "the report of this replica's pools")
 
+    async def _sweep_commands(self, app: ServiceApp) -> None:
+        """Forget the commands about tasks whose events are gone, once an hour."""
+        while True:
+            await asyncio.sleep(HOUR)
+            for key in self.room.controls.expired(time.time() - self.settings.retention_hours * HOUR):
+                partition = partition_of(key.encode(), app.partitions)
+                with suppress(LogUnavailable):
+                    await app.enqueue(topic_of(topics.CONTROL), partition, key.encode(), None)
+
     async def _sweep_blobs(self) -> None:
         """Delete the blobs that no event can need any more, once an hour."""
         while True:
@@ -323,10 +441,18 @@ class Node:
             await asyncio.sleep(HOUR)
 
     async def _close(self) -> None:
+        await self.room.close()
         await self._model.close()
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self.tracing.close()
+
+
+def join_rows(cell: Cell) -> JoinRows:
+    """The rows of a task's join, under the claim of its cell."""
+    if not isinstance(cell, TableCell):
+        raise TypeError("a join needs a table")
+    return JoinRows(cell.table, cell.claim, cell.key)
 
 
 def _no_profile(_tenant: str, _user: str) -> Json | None:

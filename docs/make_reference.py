@@ -7,6 +7,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -39,24 +40,29 @@ ON_TOPIC = {
     topics.VERDICTS: ("what people decided about held tasks", "review"),
     topics.SCHEDULES: ("commands to schedules: set, pause, resume, trigger, remove", "schedule"),
     topics.FINISHED: ("tasks that have ended: `body.end`, `body.result`, `body.failure`", "notify, gateway"),
+    topics.PAUSED: ("events whose task, chain or tenant is paused, on their way to table `paused`", "paused"),
     topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
-    topics.DEAD: ("what could not be done or read, with the reason", "nobody: for people"),
+    topics.DEAD: ("what could not be done or read, with the reason and the attempts", "gateway"),
+    topics.REDRIVES: ("what people decided about dead letters", "gateway"),
 }
 IN_TABLE = {
     topics.SEEN: "what was decided about each submission: digest, version, start, deadline",
     topics.REVIEWS: "held tasks and their verdicts",
     topics.TIMERS: "records that wait for their time, in the order of when they are due",
     topics.TASKS: "each task as the status API shows it",
+    topics.LETTERS: "dead letters, their events, and jobs that redrive many of them",
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
+    topics.PAUSED: "events whose task, chain or tenant is paused, until that ends",
     topics.PARKED: "events put aside, so that those of other tenants and pools behind them are reached",
+    topics.JOINS: "tasks at a join, what their sub-tasks gave, and what is due",
     topics.SCHEDULES: "each schedule: what it hands in, when it is due; every gateway reads its changelog",
     topics.RECEIPTS: "receipts of model calls and what else steps remember; of each service with a step that remembers",
 }
 IN_HEADER = {
     "ce_specversion": "CloudEvents version",
-    "ce_id": "task key, sequence, attempt: the same whenever the same step of the same task is told of",
+    "ce_id": "task key, sequence, attempt (and run): the same whenever the same step of the same task is told of",
     "ce_source": "who wrote it; any is read",
     "ce_type": "`callstream.task`, or that with `.held`, `.waiting`, `.undo`, `.notified`, `.dead`, `.finished`, …",
     "ce_subject": "the task's id",
@@ -68,9 +74,17 @@ IN_HEADER = {
     "ce_chainversion": "the version it started on; 0 before intake",
     "ce_priority": "high, normal or low",
     "ce_attempt": "from 1",
+    "ce_run": "how often the task was taken up again after it had failed; left out of its first run",
     "ce_expirytime": "its deadline, if it has one",
     "ce_runat": "when its first step may start, if that was asked for",
     "ce_traceparent": "W3C trace context, if it has one",
+    "callstream-due": "on `callstream.timer`: when it is due, microseconds since 1970",
+    "callstream-destination": "on `callstream.timer`: the topic that it is for",
+    "callstream-type": "on `callstream.timer`: its `ce_type` there",
+    "ce_parent": "of a replay: the task that it replays",
+    "ce_inherited": "of a replay: how many hops of its trail are that one's",
+    "ce_reuses": "of a replay: whose paid answers it takes",
+    "ce_sandbox": "`true`: no step is to have an effect outside",
     "content-type": "the body is JSON; `application/cloudevents+json` (structured mode) is read too",
 }
 IN_BODY = {
@@ -78,12 +92,15 @@ IN_BODY = {
     "digest": "SHA-256 of the submission, hex: two submissions are the same if it is",
     "outputs": "each step's output, by the step's name",
     "trail": "what was done: step, service, times, attempts, usage, notes",
-    "end": "finished, rejected or failed, once it has ended",
+    "end": "finished, rejected, failed or cancelled, once it has ended",
     "failure": "kind, message, step, traceback",
+    "generation": "grows when answers that were paid for may not be used again: its input was edited, say",
+    "burial": "of a dead letter: the record that it came on, and each attempt that failed",
     "held": "why it is held",
     "waiting": "why the timer has it, until when, and what was tried of its step so far",
     "result": "what the caller gets, once it is finished",
     "undoing": "of a task on its way back: the step that is undone next, and the end that it comes to",
+    "additions": "members that a newer program wrote and this one does not know; passed on as they are",
 }
 
 ABOUT_SETTINGS = """\
@@ -93,14 +110,18 @@ read, and which wins: [running](../guide/running.md). What is in force: `callstr
 ABOUT_TOPICS = """\
 Every topic has the same number of partitions, and a task's key has the same partition in all (murmur2, as Kafka's own
 clients choose). A step that names a service `translate` adds the topic `callstream.translate`, read by `translate` and
-the gateway. The consumer group of a service is `callstream-NAME`.
+the gateway; a chain with a join has `callstream.join`: tasks that wait there, and the ends of their sub-tasks. The
+consumer group of a service is `callstream-NAME`.
 """
 ABOUT_COMMANDS = """\
 The same by `python -m callstream`. An error is one line on standard error and exit code 1; `--debug` before the command
 shows where it came from."""
 ABOUT_BODY = """\
-A body over 256 KiB is in the blob store: the value is empty and `ce_dataref` names it. Other headers are ignored. The
-body is a JSON object; what is empty is left out:
+A body over 256 KiB is in the blob store: the value is empty and `ce_dataref` names it. Up to 16 other `ce_` headers,
+of a newer program or of your own, are passed on as they are; ours are `ce_subtaskof` (whose sub-task or shadow it is),
+`ce_join` (where the end of a sub-task is told), `ce_subtasks` (how many it waits for), `ce_shadow` (the step of a copy)
+and `ce_missingsince` (since when its version is missing); headers without `ce_` are ignored. The body is a JSON
+object; what is empty is left out:
 """
 ABOUT_HANDING_IN = """\
 ## To hand in a task by Kafka
@@ -170,12 +191,15 @@ def commands_page() -> str:
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command that does something, under the words that call it; typer brings a click of its own, so: Any."""
-    whole: Any = typer.main.get_command(app)
-    for name, command in whole.commands.items():
+    yield from _below(typer.main.get_command(app), "")
+
+
+def _below(group: Any, words: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
         if hasattr(command, "commands"):
-            yield from ((f"{name} {inner}", each) for inner, each in command.commands.items())
+            yield from _below(command, f"{words}{name} ")
         else:
-            yield name, command
+            yield f"{words}{name}", command
 
 
 def pages() -> dict[str, str]:
@@ -291,6 +315,7 @@ def _record() -> list[str]:
     body = Body(submission=Submission(chain="product-copy", input={}), digest="0" * 64, end=End.FINISHED)
     trace = f"00-{'0' * 31}1-{'0' * 15}1-01"
     event = Event("acme", "mug-1", "product-copy", 1, 3, body, deadline=60.0, traceparent=trace, type=TASK_HELD)
+    event = replace(event, parent="mug-0", inherited=2, reuses="mug-0", sandbox=True)
     headers = {name: value.decode() for name, value in encode(event, "").headers}
     lines = ["## A record\n", "CloudEvents 1.0, Kafka binding, binary mode. Headers:\n"]
     lines += ["| header | example | what |", "| --- | --- | --- |"]

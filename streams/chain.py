@@ -16,12 +16,17 @@ from callstream.streams.errorclass import FINAL, ErrorClass
 from callstream.streams.event import MAX_HOPS, Event, Json
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
+from callstream.streams.routes import END, Routes
 from callstream.streams.topics import (
+    CONTROL,
     DEAD,
     FINISHED,
     INTAKE,
+    JOIN,
     NOTIFIED,
+    PAUSED,
     PROFILES,
+    REDRIVES,
     REVIEW,
     SCHEDULE,
     SCHEDULES,
@@ -39,13 +44,29 @@ MAX_VERSION = 999_999
 LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
 MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset(
-    {INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, "gateway", "notify"}
+    {
+        *(INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, CONTROL, PAUSED),
+        *(REDRIVES, "gateway", "notify"),
+    }
 )
 """Names of topics and services that take no steps."""
 
 
+class NotRehearsable(Exception):
+    """The step cannot be run without its effects; the message says so."""
+
+
 class UnknownChain(LookupError):
     """No chain of that name or version is known to this worker; the message says which are."""
+
+
+class MissingVersion(UnknownChain):
+    """The chain, or that version of it, is not on this worker: it may be on another, or come with a newer program."""
+
+    def __init__(self, chain: str, version: int, known: str) -> None:
+        super().__init__(f"this worker has no {chain!r} version {version}; it has: {known}")
+        self.chain = chain
+        self.version = version
 
 
 class InvalidInput(ValueError):
@@ -118,15 +139,22 @@ class Step:
 
     `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. A step that
     `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
-    once in that process with its `Tools` before the first event, `close` after the last.
+    once in that process with its `Tools` before the first event, `close` after the last. Where its task is cancelled
+    meanwhile `act` is cancelled too, unless the step is not `cuttable`: what it has begun is then brought to its end.
 
     `late` says what happens when the task's time is short; unset, the step begins as long as any is left.
     `expected_seconds` is what it usually takes, without waiting; unset, that is learned from what it took.
+
+    A step that is `harmless` has no effect but its outcome: it may be run to see what it would do. Another one may say
+    it in `rehearse`.
     """
 
     name: str
     service: ClassVar[str]
     remembers: ClassVar[bool] = False
+    joins: ClassVar[bool] = False
+    cuttable: ClassVar[bool] = True
+    harmless: ClassVar[bool] = False
     attempts: Attempts = Attempts()
     timeout_seconds: float = 60.0
     late: Late | None = None
@@ -145,6 +173,10 @@ class Step:
     async def close(self) -> None:
         """Give it back."""
 
+    async def was_done(self, event: Event) -> bool:
+        """Whether its effect is there already: asked of one that is not `cuttable`, before its task is cancelled."""
+        return False
+
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Decide about one event. It may save its state; it can neither send nor acknowledge."""
         raise NotImplementedError
@@ -155,6 +187,10 @@ class Step:
         It may come more than once, and for a step that failed before it did anything. `event.body.failure` says why.
         """
         raise NotImplementedError
+
+    async def rehearse(self, event: Event) -> Json:
+        """What the step would do with this event, without doing it. Raises NotRehearsable unless a step says it."""
+        raise NotRehearsable(f"step {self.name!r} is not harmless and has no rehearsal: it can only be run in earnest")
 
 
 @dataclass(frozen=True)
@@ -170,6 +206,8 @@ class Chain:
     version: int = 1
     result: Callable[[Event], Json] | None = None
     """What the caller gets in the end; by default the outputs of all steps."""
+    routes: Mapping[str, Routes] = field(default_factory=dict)
+    """Where a task goes after a step, by its name (`intake`: where it starts); without one, to the next step."""
     deadline_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -189,7 +227,18 @@ class Chain:
             TypeAdapter(Name).validate_python(step.service)
             if step.service in RESERVED:
                 raise ValueError(f"chain {self.name}: {step.service!r} is no service that steps can run on")
+            if (step.service == JOIN) != step.joins:
+                raise ValueError(f"chain {self.name}: on the service {JOIN!r} runs a Join, and nothing else does")
             self._check_seconds(f"expected_seconds of step {step.name}", step.expected_seconds)
+        for name, routes in self.routes.items():
+            self._check_routes(name, routes)
+
+    def _check_routes(self, name: str, routes: Routes) -> None:
+        known = [step.name for step in self.steps]
+        for target in (*(() if name == INTAKE else (name,)), *routes.targets):
+            if target not in (*known, END):
+                told = ", ".join(known)
+                raise ValueError(f"chain {self.name}: routes of {name!r}: no step is called {target!r}; known: {told}")
 
     def _check_seconds(self, what: str, seconds: float | None) -> None:
         if seconds is not None and not 0 < seconds <= LONGEST_DEADLINE_SECONDS:
@@ -207,8 +256,22 @@ class Chain:
         return valid
 
     def step(self, sequence: int) -> Step | None:
-        """The step with that number (the first is 1), or None past the last one."""
-        return self.steps[sequence - 1] if 1 <= sequence <= len(self.steps) else None
+        """The step with that number (the first is 1), or None past the last one.
+
+        With routes a task may go back: its number then goes on in another round, in which each step has a number too.
+        """
+        index = (sequence - 1) % self._stride if self.routes else sequence - 1
+        return self.steps[index] if sequence >= 1 and index < len(self.steps) else None
+
+    def sequence_of(self, name: str, after: int) -> int:
+        """The first number of that step beyond `after`: numbers only grow, whichever way a task goes."""
+        index = next(index for index, step in enumerate(self.steps) if step.name == name)
+        return after + 1 + (index - after) % self._stride
+
+    @property
+    def _stride(self) -> int:
+        """Numbers of a round: one for each step, and one for the end."""
+        return len(self.steps) + 1
 
 
 class Chains:
@@ -233,12 +296,12 @@ class Chains:
         return max(versions, key=lambda chain: chain.version)
 
     def get(self, name: str, version: int) -> Chain:
-        """That version of a chain. Raises UnknownChain."""
+        """That version of a chain. Raises MissingVersion."""
         try:
             return self._chains[name, version]
         except KeyError:
             known = ", ".join(f"{chain.name} v{chain.version}" for chain in self) or "none"
-            raise UnknownChain(f"this worker has no {name!r} version {version}; it has: {known}") from None
+            raise MissingVersion(name, version, known) from None
 
     def services(self) -> tuple[str, ...]:
         """Every service that some step runs on, in the order of the chains."""

@@ -16,15 +16,20 @@ from aiokafka.errors import (
 
 from callstream.streams.chain import Chains
 from callstream.streams.topics import (
+    CONTROL,
     DEAD,
     FINISHED,
     INFER,
     INTAKE,
+    JOIN,
+    JOINS,
     NOTIFIED,
     OWN_TABLES,
     PARKED,
+    PAUSED,
     POOLS,
     RECEIPTS,
+    REDRIVES,
     REVIEW,
     SCHEDULES,
     SPENDING,
@@ -59,9 +64,10 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
     services = [lane for service in chains.services() for lane in lanes_of(service)]
-    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES))
+    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES, PAUSED, REDRIVES))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
+    plans.append(TopicPlan(topic_of(CONTROL), partitions, replicas, retention_seconds, compacted=True))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
     plans += [
         TopicPlan(changelog_of(service, table), partitions, replicas, retention_seconds, True, MAX_DEAD_RECORD_BYTES)
@@ -72,11 +78,12 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
 
 def tables_of(chains: Chains) -> list[tuple[str, str]]:
     """Every table as (service, table): callstream's own, `receipts` of each service with a step that remembers, and
-    `spending` and `parked` of the one that calls models.
+    `spending` and `parked` of the one that calls models, and `joins` where there is a join.
     """
     remembering = dict.fromkeys(step.service for chain in chains for step in chain.steps if step.remembers)
     calling = [(INFER, SPENDING), (INFER, PARKED)] if INFER in remembering else []
-    return [*OWN_TABLES, *calling, *((service, RECEIPTS) for service in remembering)]
+    joining = [(JOIN, JOINS)] if JOIN in chains.services() else []
+    return [*OWN_TABLES, *calling, *joining, *((service, RECEIPTS) for service in remembering)]
 
 
 def differences(wanted: TopicPlan, partitions: int, config: dict[str, str]) -> list[str]:

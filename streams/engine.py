@@ -76,6 +76,9 @@ class EngineOptions(BaseModel):
     held_pause_seconds: Annotated[
         float, Field(ge=0, le=60, description="a longer pause before a step's next attempt is the timer's to wait for")
     ] = 5.0
+    missing_version_hours: Annotated[
+        float, Field(gt=0, le=24 * 30, description="how long a task waits for a worker with its version")
+    ] = 24.0
     delivery_timeout_seconds: Annotated[
         float, Field(ge=5, description="a record that the broker has not taken by then stops the worker")
     ] = 120.0
@@ -133,7 +136,8 @@ class ServiceApp(faust.App):
 
     Callbacks: `opening` are awaited before the first event; `handing` when the group asks for the partitions, with the
     seconds that what runs may take, and `revoked` called the moment they go; `draining` awaited at a stop with the
-    seconds that what runs may take, `closing` after that; `background` runs meanwhile.
+    seconds that what runs may take, `closing` after that; `background` runs meanwhile. While it is `resting`, by order,
+    lag without progress is no stall.
 
     `outlet` is the app whose producer sends for this one: services of one process share one, since many records in few
     requests cost the broker and the process less.
@@ -156,6 +160,7 @@ class ServiceApp(faust.App):
         self.closing: list[Callable[[], Awaitable[object]]] = []
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.progress: Callable[[], int] = lambda: 0
+        self.resting: Callable[[], bool] = lambda: False
         self.failure: BaseException | None = None
         self.outlet: ServiceApp = self
         self._outstanding = Outstanding(options.delivery_timeout_seconds)
@@ -304,7 +309,7 @@ class ServiceApp(faust.App):
         dog = Watchdog(self.options.watchdog_seconds, time.monotonic())
         while not self.should_stop:
             await asyncio.sleep(min(5.0, self.options.watchdog_seconds / 4))
-            lag = await self.lag()
+            lag = 0 if self.resting() else await self.lag()
             stalled = dog.look(lag, self.progress(), time.monotonic())
             if stalled is not None:
                 self.fail(Stalled(f"{self.service_name}: {stalled}"))

@@ -36,8 +36,8 @@ _KINDS: Mapping[ErrorClass, str] = {
     ErrorClass.BROKEN_REPLY: "unusable-reply",
     ErrorClass.REFUSED: """
         refused-by-policy context-too-long reply-too-long unknown-pool unknown-chain invalid-input conflict rejected
-        timer no-prompt no-template missing-variable empty-text photo-missing bad-image moderate-text catalogue-row
-        callback-refused callback-address callback-secret
+        cancelled route hop-limit fan-out join blob-missing timer no-prompt no-template missing-variable empty-text
+        photo-missing bad-image moderate-text catalogue-row callback-refused callback-address callback-secret
     """,
     ErrorClass.TIMEOUT: "recognition-timeout",
     ErrorClass.BUG: "",

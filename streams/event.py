@@ -4,6 +4,7 @@ An event on a service's topic is the recorded input of one step. Its attributes 
 JSON (CloudEvents 1.0, Kafka binding, binary mode); `callstream.streams.wire` turns it into bytes and back.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -15,9 +16,19 @@ from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
 TASK = "callstream.task"
 TASK_UNDO = "callstream.task.undo"
 TASK_HELD = "callstream.task.held"
+TASK_DEAD = "callstream.task.dead"
 TASK_NOTIFIED = "callstream.task.notified"
+TASK_SUBTASK = "callstream.task.subtask"
+TASK_JOIN_DUE = "callstream.task.due"
+TASK_UNVERSIONED = "callstream.task.unversioned"
 TASK_WAITING = "callstream.task.waiting"
 VERDICT = "callstream.review.verdict"
+LETTER_COMMAND = "callstream.letter.command"
+
+PARENT = "subtaskof"
+"""The attribute of a task that another one made: that one's id."""
+SUBTASKS = "subtasks"
+"""The attribute of a task at its join: how many sub-tasks it has."""
 
 Json = dict[str, Any]
 """A JSON object that `strict_json.loads` has accepted: finite numbers, unique keys, bounded depth."""
@@ -25,12 +36,19 @@ Json = dict[str, Any]
 MAX_LINE = 2000
 MAX_HOPS = 64
 MAX_NOTES = 32
+MAX_EXTENSIONS = 16
+MAX_ATTEMPTS_TOLD = 16
+"""Of a dead letter: the first and the last of them."""
 LAST_SECOND = 253_402_300_799
 """The last second of the year 9999, past which a time can't be written down."""
 
 Line = Annotated[str, StringConstraints(max_length=MAX_LINE)]
 Moment = Annotated[float, Field(ge=0, le=LAST_SECOND)]
 Count = Annotated[int, Field(ge=0, le=10**18)]
+
+
+NO_DIGEST = "0" * 64
+"""Of a task whose submission is not known any more."""
 
 
 class Priority(StrEnum):
@@ -47,6 +65,7 @@ class End(StrEnum):
     FINISHED = "finished"
     REJECTED = "rejected"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class WaitReason(StrEnum):
@@ -80,6 +99,31 @@ class Usage(Strict):
     repeated: Count = 0
     tokens_in: Count = 0
     tokens_out: Count = 0
+
+
+class Attempt(Strict):
+    """One attempt that failed: which, when it was over (epoch seconds), why, and what it took where that is known."""
+
+    number: Annotated[int, Field(ge=1, le=1_000_000)]
+    ended: Moment
+    kind: Name
+    message: Annotated[str, StringConstraints(max_length=300)]
+    usage: Usage | None = None
+
+
+class Burial(Strict):
+    """What a dead letter tells beside its event: the record that it came on, and the attempts that failed.
+
+    `ended_task`: the task has failed with it; without that only this event was refused. `before` is the failure that
+    the event had already: of a task that had ended, and of whose end its caller could not be told.
+    """
+
+    topic: Annotated[str, StringConstraints(max_length=249)]
+    partition: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0)]
+    ended_task: bool
+    attempts: Annotated[tuple[Attempt, ...], Field(max_length=MAX_ATTEMPTS_TOLD)] = ()
+    before: Failure | None = None
 
 
 class Hop(Strict):
@@ -134,7 +178,9 @@ class Body(Strict):
     """The JSON body of an event: the task's input, each step's output by name, and the trail of what was done.
 
     `digest` is the SHA-256 of the submission (chain, input and callback), hex: two submissions are the same if it is.
+    `additions` is for members that older programs do not know: they pass them on as they are.
     `waiting` is set while the timer has the event, and stays when it has come back, until its step is done.
+    `generation` counts what makes earlier answers of models unfit: answers of another generation are not used.
     """
 
     submission: Submission
@@ -147,6 +193,9 @@ class Body(Strict):
     waiting: Waiting | None = None
     result: Json | None = None
     undoing: Undoing | None = None
+    generation: Count = 0
+    burial: Burial | None = None
+    additions: Annotated[dict[Name, Json], Field(max_length=MAX_EXTENSIONS)] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +203,11 @@ class Event:
     """One task about to take one step (or just ended). Times are epoch seconds, UTC.
 
     `sequence` counts steps: 0 is intake, n is the chain's n-th step; an ended task has the number after its last step.
+    `extensions` are the attributes beside those that have a field here, by name: whoever reads them passes them on.
     The first step starts no earlier than `run_at`.
+    `run` counts how often the task was taken up again after it had failed: what a later run says stands.
+    A task that replays another has that one as `parent`, and the first `inherited` hops of its trail are the parent's.
+    `reuses` is the task whose paid answers it takes in place of calls. In a `sandbox` no step has an effect outside.
     """
 
     tenant: Tenant
@@ -169,7 +222,13 @@ class Event:
     deadline: float | None = None
     traceparent: str | None = None
     type: str = TASK
+    extensions: Mapping[str, str] = field(default_factory=dict)
     run_at: float | None = None
+    run: int = 0
+    parent: TaskId | None = None
+    inherited: int = 0
+    reuses: TaskId | None = None
+    sandbox: bool = False
     key: bytes = field(default=b"", compare=False)
 
     def __post_init__(self) -> None:
@@ -178,12 +237,21 @@ class Event:
     @property
     def id(self) -> str:
         """Deterministic: the same step of the same task in the same attempt has the same id wherever it lands."""
-        return event_id(self.key, self.sequence, self.attempt)
+        return event_id(self.key, self.sequence, self.attempt, self.run)
 
     @property
     def input(self) -> Json:
         """What the caller handed in, as validated by the chain's input model."""
         return self.body.submission.input
+
+    def extended(self, **attributes: str | None) -> "Event":
+        """This event with some extension attributes set, or (None) taken away."""
+        merged = {**self.extensions, **attributes}
+        return replace(self, extensions={name: value for name, value in merged.items() if value is not None})
+
+    def as_type(self, kind: str) -> "Event":
+        """This event as one that says something else about its task."""
+        return replace(self, type=kind)
 
     def with_body(self, **changes: Any) -> "Event":
         """This event with some members of its body replaced."""

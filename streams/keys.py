@@ -39,9 +39,13 @@ def split_key(key: bytes) -> tuple[str, str]:
     return tenant, task
 
 
-def event_id(key: bytes, sequence: int, attempt: int) -> str:
-    """Id of the event that starts one attempt at one step: the same input always has the same id."""
-    return f"{key.decode()}/{sequence}/{attempt}"
+def event_id(key: bytes, sequence: int, attempt: int, run: int = 0) -> str:
+    """Id of the event that starts one attempt at one step: the same input always has the same id.
+
+    >>> event_id(b"4:acme:mug-1", 3, 1), event_id(b"4:acme:mug-1", 3, 1, run=2)
+    ('4:acme:mug-1/3/1', '4:acme:mug-1/3/1/run-2')
+    """
+    return f"{key.decode()}/{sequence}/{attempt}" + (f"/run-{run}" if run else "")
 
 
 def id_from_idempotency_key(idempotency_key: str) -> str:

@@ -1,5 +1,6 @@
 """What an actor decided about one event: a value. `callstream.agents.settle` is the one place that performs it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from callstream.streams.event import Event, Failure, Json, Usage
@@ -9,6 +10,27 @@ from callstream.streams.event import Event, Failure, Json, Usage
 class Forward:
     """The step is done: its output joins the task, which goes on to the chain's next step."""
 
+    output: Json = field(default_factory=dict)
+    usage: Usage | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Subtask:
+    """A task that another one starts, on the current version of a chain."""
+
+    chain: str
+    input: Json
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """The step is done and starts sub-tasks (1 to 1,000): the chain's next step, a `Join`, waits for them.
+
+    A step that runs again has to give the same ones.
+    """
+
+    subtasks: Sequence[Subtask]
     output: Json = field(default_factory=dict)
     usage: Usage | None = None
     notes: tuple[str, ...] = ()
@@ -33,10 +55,14 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Not now: act again after that many seconds, if attempts are left; else the task is buried with `failure`."""
+    """Not now: act again after that many seconds, if attempts are left; else the task is buried with `failure`.
+
+    `usage` is what the attempt took, where that is known.
+    """
 
     failure: Failure
     after_seconds: float | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +73,7 @@ class Bury:
 
     failure: Failure
     ends_task: bool = True
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +89,33 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The task was cancelled: it ends here, and `reason` is told to the caller. `usage` is what may have been paid."""
+
+    reason: str
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The event as it is, once more: to the step that it is about to take, or to where paused tasks wait."""
+
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """Perform `outcome` for another event of the same task: the one that was held, or the one that starts a chain."""
 
     event: Event
-    outcome: Forward | Finish | Bury
+    outcome: Forward | Finish | Bury | Cancelled
 
 
-Outcome = Forward | Finish | Hold | Retry | Bury | Keep | Announce | Resume
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """Send `event` as it is to where its sequence says: to intake, to a step, or, ended, to whoever tells of ends."""
+
+    event: Event
+
+
+Outcome = Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Redo | Resume

@@ -15,15 +15,23 @@ TIMER, TIMERS = "timer", "timers"
 PARKED = "parked"
 INFER = "infer"
 POOLS = "pools"
+JOIN = "join"
+JOINS = "joins"
 SCHEDULE, SCHEDULES = "schedule", "schedules"
+CONTROL = "control"
+PAUSED = "paused"
+LETTERS = "letters"
+REDRIVES = "redrives"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
+    ("gateway", LETTERS),
     ("prepare", PROFILES),
     (TIMER, TIMERS),
     (SCHEDULE, SCHEDULES),
+    (PAUSED, PAUSED),
 )
 """Tables that are there whatever the chains are, as (service, table)."""
 

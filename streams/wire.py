@@ -2,7 +2,8 @@
 
 Attributes are `ce_*` headers, the body is JSON. Extensions: `traceparent` (distributed tracing), `partitionkey`,
 `sequence`, `expirytime`, `dataref` (the body is in the blob store: a claim check), and ours: `tenant`, `chain`,
-`chainversion`, `priority`, `attempt`, `runat`. The task's id is the `subject`.
+`chainversion`, `priority`, `attempt`, `runat`, `run` (left out of a first run), and
+of a task that replays another `parent`, `inherited`, `reuses`, `sandbox`. The task's id is the `subject`.
 """
 
 import re
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from callstream.streams import strict_json
 from callstream.streams.chain import describe
-from callstream.streams.event import LAST_SECOND, Body, Event, Json, Priority
+from callstream.streams.event import LAST_SECOND, MAX_EXTENSIONS, Body, Event, Json, Priority
 from callstream.streams.keys import NAME_PATTERN, TASK_ID_PATTERN, TENANT_PATTERN
 from callstream.streams.strict_json import BadJson
 
@@ -26,6 +27,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_RECORD_BYTES = MAX_BODY_BYTES + 64 * 1024
 MAX_HEADER_BYTES = 4096
 MAX_SEQUENCE = 9999
+MAX_RUN = 999_999
 MAX_BODY_DEPTH = strict_json.MAX_DEPTH + 8
 """Deeper than a caller's document: what was taken at the door still fits when the event wraps it."""
 CLAIM_CHECK_BYTES = 256 * 1024
@@ -37,6 +39,10 @@ Headers = list[tuple[str, bytes]]
 
 class BadEvent(ValueError):
     """Why a record is no event of ours, in one sentence."""
+
+
+class BodyMissing(BadEvent):
+    """The body of an event is a claim check, and its blob is gone, damaged or larger than is read."""
 
 
 class EventTooLarge(ValueError):
@@ -78,12 +84,21 @@ def encode(event: Event, topic: str) -> Record:
         "priority": str(event.priority),
         "attempt": str(event.attempt),
     }
+    if event.run:
+        attributes["run"] = str(event.run)
     if event.deadline is not None:
         attributes["expirytime"] = timestamp(event.deadline)
     if event.run_at is not None:
         attributes["runat"] = timestamp(event.run_at)
     if event.traceparent is not None:
         attributes["traceparent"] = event.traceparent
+    if event.parent is not None:
+        attributes |= {"parent": event.parent, "inherited": str(event.inherited)}
+    if event.reuses is not None:
+        attributes["reuses"] = event.reuses
+    if event.sandbox:
+        attributes["sandbox"] = "true"
+    attributes |= {name: value for name, value in event.extensions.items() if name not in attributes}
     headers: Headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
     headers.append(("content-type", BINARY_TYPE.encode()))
     value = event.body.model_dump_json(exclude_defaults=True).encode()
@@ -99,7 +114,8 @@ def encode(event: Event, topic: str) -> Record:
 def decode(value: bytes | None, headers: Iterable[tuple[str, bytes | None]] | None) -> Event:
     """The event that a record carries, in binary or structured mode. Raises BadEvent.
 
-    Foreign headers are ignored. The key is not read: it follows from tenant and task.
+    Attributes that are not known here are kept in `extensions`, for those who know them; other headers are ignored.
+    The key is not read: it follows from tenant and task.
     """
     if value is None:
         raise BadEvent("the record has no value (a tombstone)")
@@ -195,9 +211,20 @@ _PATTERNS = {
     "chainversion": re.compile(r"^[0-9]{1,6}\Z"),
     "sequence": re.compile(r"^[0-9]{1,4}\Z"),
     "attempt": re.compile(r"^[1-9][0-9]{0,5}\Z"),
+    "run": re.compile(r"^[0-9]{1,6}\Z"),
     "type": re.compile(r"^[!-~]{1,200}\Z"),
+    "parent": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
+    "inherited": re.compile(r"^[0-9]{1,2}\Z"),
+    "reuses": re.compile(TASK_ID_PATTERN.replace("$", r"\Z")),
+    "sandbox": re.compile(r"^(true|false)\Z"),
     "traceparent": re.compile(r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"),
 }
+
+_KNOWN = {"specversion", "id", "source", "time", "partitionkey", "priority", "expirytime", "dataref", "data"} | {
+    *("datacontenttype", "dataschema"),
+    *_PATTERNS,
+}
+_EXTENSION = re.compile(r"^[a-z0-9]{1,40}\Z")
 
 
 def _event(attributes: Mapping[str, str], data: object) -> Event:
@@ -231,10 +258,24 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             deadline=moment("expirytime") if "expirytime" in attributes else None,
             traceparent=text("traceparent") if "traceparent" in attributes else None,
             type=text("type"),
+            extensions=_extensions(attributes),
             run_at=moment("runat") if "runat" in attributes else None,
+            run=int(text("run", "0")),
+            parent=text("parent") if "parent" in attributes else None,
+            inherited=int(text("inherited", "0")),
+            reuses=text("reuses") if "reuses" in attributes else None,
+            sandbox=text("sandbox", "false") == "true",
         )
     except ValidationError as error:
         raise BadEvent(f"body: {describe(error)}") from None
+
+
+def _extensions(attributes: Mapping[str, str]) -> dict[str, str]:
+    """The attributes that no field of an event has; a name that CloudEvents does not allow is nobody's."""
+    found = {name: value for name, value in attributes.items() if name not in _KNOWN and _EXTENSION.match(name)}
+    if len(found) > MAX_EXTENSIONS:
+        raise BadEvent(f"{len(found)} attributes are not known here; at most {MAX_EXTENSIONS} are passed on")
+    return found
 
 
 def as_json(event: Event) -> Json:

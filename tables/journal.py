@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from callstream.streams import strict_json
 from callstream.streams.chain import Chains
-from callstream.streams.event import Event, Hop, Json
+from callstream.streams.event import End, Event, Hop, Json
 from callstream.streams.ownership import Claim, LostOwnership
 from callstream.tables import tasks
 from callstream.tables.latency import Window, WindowKey, windows_of
@@ -85,6 +85,9 @@ class Journal:
                 self._flusher = asyncio.create_task(self._flush_soon())
         batch.rows[place] = (claim, new_row)
         for position, hop in enumerate(hops, start=1):
+            if position == len(hops) and event.body.end is End.CANCELLED:
+                # How long a step took that was cut says nothing of the step.
+                continue
             failed = position == len(hops) and event.body.failure is not None
             self._count(batch, claim, hop, failed)
         batch.recorded.append(recorded)

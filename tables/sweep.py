@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from callstream.streams import strict_json
-from callstream.streams.event import Json
+from callstream.streams.event import End, Json
 from callstream.streams.ownership import LostOwnership
 from callstream.tables.latency import decode_key
 from callstream.tables.rows import Rows
 
 log = logging.getLogger("callstream.sweep")
 
+ENDS = frozenset(map(str, End))
 Expired = Callable[[bytes, Json, float], bool]
 ROWS_A_STEP = 200
 SECONDS_BETWEEN_STEPS = 0.5
@@ -41,7 +42,19 @@ def ended_before(seconds: float) -> Expired:
     """Tasks that ended longer ago than that; tasks that still run are kept however old they are."""
 
     def expired(_: bytes, row: Json, now: float) -> bool:
-        return row["state"] in ("finished", "rejected", "failed") and row["updated"] + seconds < now
+        return row["state"] in ENDS and row["updated"] + seconds < now
+
+    return expired
+
+
+def letter_over(seconds: float) -> Expired:
+    """Dead letters, and their events, that died longer ago than that; jobs over letters that long after their end."""
+
+    def expired(_: bytes, row: Json, now: float) -> bool:
+        if row.get("state") in ("running", "paused"):
+            return False
+        moment: float = row["died"] if "died" in row else row["changed"]
+        return moment + seconds < now
 
     return expired
 

@@ -4,27 +4,59 @@ Pure and idempotent: an event carries the whole trail, so a row only ever moves 
 any order, changes nothing that a later one has said.
 """
 
+from itertools import takewhile
+
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import TASK_HELD, TASK_NOTIFIED, TASK_WAITING, Event, Hop, Json, Waiting, WaitReason
+from callstream.streams.event import (
+    NO_DIGEST,
+    PARENT,
+    SUBTASKS,
+    TASK_HELD,
+    TASK_JOIN_DUE,
+    TASK_NOTIFIED,
+    TASK_SUBTASK,
+    TASK_UNVERSIONED,
+    TASK_WAITING,
+    End,
+    Event,
+    Hop,
+    Json,
+    Waiting,
+    WaitReason,
+)
 from callstream.streams.timespent import StepTime, step_times
 
 State = str
-_ENDED = ("finished", "rejected", "failed")
+MISSING, SUBTASK = "missing", "subtask"
+"""The outputs that remarks about a task have: a version that a worker misses, a sub-task that has ended."""
+MOST_NUMBER = 9_999
+_ENDED = frozenset(map(str, End))
 
 
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
     """The row after an event, and the hops that the row had not seen before. `now` is epoch seconds."""
     if event.type == TASK_NOTIFIED:
         return _notified(row, event, chains, now), ()
+    if event.type in (TASK_SUBTASK, TASK_JOIN_DUE):
+        return _counted(row if row is not None else _early(event, chains, now), event, now), ()
+    if event.type == TASK_UNVERSIONED:
+        return _unversioned(row, event, chains, now), ()
     if row is not None and _progress(event) <= _reached(row):
         return row, ()
-    seen = len(row["steps"]) if row is not None else 0
-    new = event.body.trail[seen:]
-    return _row(row, event, chains, now), new
+    if (
+        row is not None
+        and event.body.end is End.CANCELLED
+        and row["state"] in _ENDED
+        and row.get("run", 0) == event.run
+    ):
+        # It had ended before the order to cancel it reached it.
+        return row, ()
+    # What a replayed task has from its parent was counted there.
+    return _row(row, event, chains, now), event.body.trail[max(event.inherited, _seen(row, event)) :]
 
 
 def state_of(event: Event) -> State:
-    """What an event says about its task: accepted, running, held, finished, rejected or failed."""
+    """What an event says about its task: accepted, running, held, finished, rejected, failed or cancelled."""
     if event.body.end is not None:
         return str(event.body.end)
     if event.type == TASK_HELD:
@@ -37,15 +69,28 @@ def _is_scheduled(event: Event) -> bool:
     return event.type == TASK_WAITING and waiting is not None and waiting.reason is WaitReason.SCHEDULED
 
 
-def _progress(event: Event) -> tuple[int, int, int]:
-    """How far an event is: its step, the attempt at it, and whether it is before that, at it, or the end."""
+def _progress(event: Event) -> tuple[int, int, int, int]:
+    """How far an event is: its run, its step, the attempt at it, and whether it is before that, at it, or the end."""
     waits = event.type in (TASK_HELD, TASK_WAITING)
-    return event.sequence, event.attempt, 2 if event.body.end is not None else 0 if waits else 1
+    return event.run, event.sequence, event.attempt, 2 if event.body.end is not None else 0 if waits else 1
 
 
-def _reached(row: Json) -> tuple[int, int, int]:
+def _reached(row: Json) -> tuple[int, int, int, int]:
     waits = row["state"] == "held" or "waiting" in row
-    return row["sequence"], row.get("attempt", 1), 2 if row["state"] in _ENDED else 0 if waits else 1
+    rank = 2 if row["state"] in _ENDED else 0 if waits else 1
+    return row.get("run", 0), row["sequence"], row.get("attempt", 1), rank
+
+
+def _seen(row: Json | None, event: Event) -> int:
+    """How many hops of the event's trail the row has: of an earlier run those that the later one has kept."""
+    if row is None:
+        return 0
+    steps: list[Json] = row["steps"]
+    if row.get("run", 0) == event.run:
+        return len(steps)
+    pairs = zip(steps, event.body.trail, strict=False)
+    same = takewhile(lambda pair: (pair[0]["step"], pair[0]["ended"]) == (pair[1].step, pair[1].ended), pairs)
+    return sum(1 for _ in same)
 
 
 def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
@@ -57,13 +102,14 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "id": event.task,
         "chain": event.chain,
         "version": event.version,
-        "digest": body.digest,
+        "digest": body.digest if row is None or body.digest != NO_DIGEST else row["digest"],
         "state": state_of(event),
         "priority": str(event.priority),
         "created": event.time,
         "updated": now,
         "deadline": event.deadline,
         "run_at": event.run_at,
+        "run": event.run,
         "sequence": event.sequence,
         "attempt": event.attempt,
         "traceparent": event.traceparent,
@@ -73,8 +119,13 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
         "held": body.held,
         "outputs": body.outputs if state_of(event) == "held" else None,
-        "callback": (row or {}).get("callback"),
+        "missing": _still_missing(row, event),
+        "subtasks": _subtasks(row, event),
         **({"waiting": _waiting(waiting)} if waiting is not None else {}),
+        "callback": row.get("callback") if row is not None and row.get("run", 0) == event.run else None,
+        "parent": event.parent or event.extensions.get(PARENT),
+        "inherited": event.inherited,
+        "sandbox": event.sandbox,
     }
 
 
@@ -124,9 +175,65 @@ def _next_step(event: Event, chains: Chains) -> Json | None:
     return {"step": step.name, "service": step.service} | ({"undo": True} if undoing is not None else {})
 
 
+def _unversioned(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
+    """The row with the version that a worker misses to take the task's next step."""
+    told = event.body.outputs.get(MISSING)
+    if row is not None and (_place(row) > (event.run, event.sequence) or _still_missing(row, event)):
+        return row
+    row = row if row is not None else _early(event, chains, now)
+    missing = None if told is None else {**told, "run": event.run, "sequence": event.sequence}
+    return row if missing is None else {**row, MISSING: missing, "updated": now}
+
+
+def _still_missing(row: Json | None, event: Event) -> Json | None:
+    """What was said to be missing, unless the task has gone on since."""
+    missing: Json | None = (row or {}).get(MISSING)
+    return missing if missing is not None and _place(missing) >= (event.run, event.sequence) else None
+
+
+def _place(told: Json) -> tuple[int, int]:
+    """The run and the number of a step, of a row or of what it says."""
+    return told.get("run", 0), told["sequence"]
+
+
+def _subtasks(row: Json | None, event: Event) -> Json | None:
+    """The sub-tasks of a task, as its latest join counts them: `done` and `failed` have a bit for each number, hex."""
+    known: Json | None = (row or {}).get("subtasks")
+    text = event.extensions.get(SUBTASKS, "")
+    if not (text.isascii() and text.isdigit()):
+        return known
+    same = known is not None and _place(known) == (event.run, event.sequence)
+    return {**(known if same and known is not None else _no_subtasks(event)), "of": int(text)}
+
+
+def _no_subtasks(event: Event) -> Json:
+    return {"run": event.run, "sequence": event.sequence, "of": None, "done": "0", "failed": "0"}
+
+
+def _counted(row: Json, event: Event, now: float) -> Json:
+    """The row with the end of one more sub-task, which may come before the task itself has come to its join."""
+    said = event.body.outputs.get(SUBTASK, {})
+    number, known = said.get("number"), row.get("subtasks")
+    if not isinstance(number, int) or not 0 < number <= MOST_NUMBER:
+        return row
+    if known is None or _place(known) < (event.run, event.sequence):
+        known = _no_subtasks(event)
+    member = "done" if said.get("state") == "finished" else "failed"
+    bits = int(known[member], 16) | 1 << number
+    if _place(known) > (event.run, event.sequence) or bits == int(known[member], 16):
+        return row
+    return {**row, "subtasks": {**known, member: f"{bits:x}"}, "updated": now}
+
+
+def _early(event: Event, chains: Chains, now: float) -> Json:
+    """The row of a task of which a remark is all that has come: any event of it is further."""
+    return _row(None, event, chains, now) | {"sequence": -1, "steps": []}
+
+
 def _notified(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
     callback = next(iter(event.body.outputs.values()), {}).get("callback")
     if row is None:
-        early = _row(None, event, chains, now) | {"sequence": -1, "steps": []}
-        return early | {"callback": callback}
+        return _early(event, chains, now) | {"callback": callback}
+    if event.run < row.get("run", 0):
+        return row
     return {**row, "callback": callback, "updated": now}

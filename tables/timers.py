@@ -79,6 +79,11 @@ class Timers:
             front.after = key
         return found
 
+    def page(self, claim: Claim, after: bytes) -> list[Due]:
+        """Up to `MOST_AT_ONCE` rows of a partition behind a key, whenever they are due."""
+        rows = self._rows.scan(claim.partition, after, MOST_AT_ONCE)
+        return [Due(key, Timed(_due_of(key), _record(strict_json.unpack(raw)))) for key, raw in rows]
+
     async def remove(self, claim: Claim, due: Due) -> None:
         """Its record is on the log. Raises LostOwnership, LogUnavailable."""
         await self._rows.write(claim, due.key, None)

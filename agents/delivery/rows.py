@@ -75,7 +75,8 @@ def _inference(event: Event, prompt: str) -> list[dict[str, Any]]:
     prompted: Mapping[str, Any] = event.body.outputs.get(prompt, {})
     rows = []
     for position, hop in enumerate(event.body.trail):
-        if hop.usage is None:
+        if hop.usage is None or position < event.inherited:
+            # A parent's calls are in its own rows: summed over tasks, each is counted once.
             continue
         usage = hop.usage
         rows.append(

@@ -14,7 +14,7 @@ from callstream.agents.delivery.rows import CatalogueRow, Write, write_of
 from callstream.agents.delivery.store import CatalogueStore, is_about_database, is_about_values
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Attempts, Cell, Step, describe
-from callstream.streams.event import Event, Failure
+from callstream.streams.event import Event, Failure, Json
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 
 log = logging.getLogger("callstream.deliver")
@@ -32,9 +32,12 @@ class WriteBack(Step):
     whose output has the template. Output: `{"product"}`. Kinds: `catalogue-row` (buried), `database` (tried again).
 
     With `undoes` the row that is replaced is kept: if the task ends badly after all, the product has it again.
+    In a sandbox nothing is written: `{"product", "would_write"}` has the row.
     """
 
     service = "deliver"
+    # Its row may be there while it is cut: it is brought to its end, and asked before the next try.
+    cuttable = False
     # A database that is away for some minutes is waited for: the task has been paid for already.
     attempts = Attempts(most=100, first_pause_seconds=0.5, longest_pause_seconds=10.0)
 
@@ -43,8 +46,8 @@ class WriteBack(Step):
         self.undoes = undoes
         self._row = row
         self._prompt = prompt
-        self._writer: BatchWriter[Write] | None = None
         self._store: CatalogueStore | None = None
+        self._writer: BatchWriter[Write] | None = None
 
     async def open(self, tools: Tools) -> None:
         """Take the worker's database, whose schema is up to date."""
@@ -57,6 +60,12 @@ class WriteBack(Step):
             await self._writer.close()
             self._writer = None
 
+    async def was_done(self, event: Event) -> bool:
+        """Whether the rows of an event are there. Raises what the database does."""
+        if self._store is None:
+            raise RuntimeError(f"step {self.name!r} was not opened")
+        return await self._store.has(event.tenant, event.task, self.name)
+
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Write the rows of one event."""
         if self._writer is None:
@@ -66,6 +75,9 @@ class WriteBack(Step):
             row = CatalogueRow.model_validate(self._row(event))
         except ValidationError as error:
             return Bury(Failure(kind="catalogue-row", message=describe(error), step=self.name))
+        if event.sandbox:
+            told = f"sandbox: the catalogue's row of {row.product!r} was not written"
+            return Forward({"product": row.product, "would_write": row.model_dump()}, notes=(told,))
         write = replace(write_of(event, self.name, row, self._prompt, (started, time.time())), keeps=self.undoes)
         try:
             await self._writer.put(write)
@@ -83,6 +95,14 @@ class WriteBack(Step):
         except Exception as error:
             return self._failed(error)
         return Forward(notes=tuple(f"{product!r} is as it was before" for product in products) or ("nothing to undo",))
+
+    async def rehearse(self, event: Event) -> Json:
+        """The row that it would write into the catalogue."""
+        try:
+            row = CatalogueRow.model_validate(self._row(event))
+        except ValidationError as error:
+            return {"would_fail": {"kind": "catalogue-row", "message": describe(error)}}
+        return {"would_write": {"tenant": event.tenant, **row.model_dump(mode="json")}}
 
     def _failed(self, error: Exception) -> Outcome:
         # The driver's own words only: SQLAlchemy's would repeat the statement with all its values.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, and_, or_
+from sqlalchemy import Table, and_, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -47,6 +47,13 @@ class CatalogueStore:
         """Undo what a step of a task wrote into the catalogue; gives the products. Both logs keep what was done."""
         async with self._engine.begin() as connection:
             return await self._history.take_back(connection, tenant, task, step)
+
+    async def has(self, tenant: str, task: str, step: str) -> bool:
+        """Whether that step of a task has written its rows."""
+        log = chain_log.c
+        asked = select(log.position).where(log.tenant == tenant, log.task == task, log.step == step).limit(1)
+        async with self._engine.connect() as connection:
+            return (await connection.execute(asked)).first() is not None
 
     def _upsert(self, table: Table, newer_only: bool = False) -> Any:
         statement = self._insert(table)

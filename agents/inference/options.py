@@ -319,3 +319,8 @@ class InferenceOptions(_Options):
     def endpoints(self) -> dict[str, EndpointOptions]:
         """Every endpoint of every pool, by name."""
         return {endpoint.name: endpoint for pool in self.pools.values() for endpoint in pool.endpoints}
+
+    def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """Prices of a million tokens in and out, of each endpoint that has one."""
+        found = {name: (one.price_in_per_million, one.price_out_per_million) for name, one in self.endpoints().items()}
+        return {name: pair for name, pair in found.items() if any(pair)}

@@ -15,6 +15,7 @@ from callstream.streams.event import Json, Line, Strict, Usage
 
 CALLS = "calls"
 MOST_RECEIPTS = 16
+MOST_NOTES = 32
 MOST_TEXT_BYTES = 512 * 1024
 """Of all texts in a row together, so that a row stays below the largest record of a changelog."""
 
@@ -43,7 +44,7 @@ class Receipt(Strict):
     text: str = ""
     finish_reason: Annotated[str, StringConstraints(max_length=64)] = ""
     usage: Usage | None = None
-    notes: Annotated[tuple[Line, ...], Field(max_length=32)] = ()
+    notes: Annotated[tuple[Line, ...], Field(max_length=MOST_NOTES)] = ()
 
 
 def receipt_of(row: Json | None, call_id: str) -> Receipt | None:
@@ -90,11 +91,47 @@ def fail(row: Json | None, call_id: str) -> Json | None:
     return _with(row, call_id, found.model_copy(update={"state": State.FAILED}))
 
 
+def taken(row: Json | None, prefix: str) -> Usage | None:
+    """What the calls whose ids begin so took or may have taken, those without an answer too; None for none."""
+    found = [Receipt.model_validate(kept) for call_id, kept in _calls(row).items() if call_id.startswith(prefix)]
+    if not found:
+        return None
+    answered = [one.usage for one in found if one.usage is not None]
+    open_requests = sum(one.requests + one.repeats for one in found if one.state is State.STARTED)
+    return Usage(
+        model=answered[-1].model if answered else "",
+        endpoint=answered[-1].endpoint if answered else found[-1].endpoint,
+        calls=open_requests + sum(one.calls for one in answered),
+        repeated=sum(one.repeated for one in answered),
+        tokens_in=sum(one.tokens_in for one in answered),
+        tokens_out=sum(one.tokens_out for one in answered),
+    )
+
+
 def reply_in(receipt: Receipt) -> Reply | None:
     """The answer that a receipt holds."""
     if receipt.state is not State.ANSWERED:
         return None
     return Reply(receipt.text, receipt.finish_reason, receipt.usage or Usage(), receipt.notes)
+
+
+def inherited(row: Json | None, donor: str, donor_key: bytes, key: bytes) -> Json | None:
+    """A first row for the task of that key, with the answers of the task `donor` as its own; None if there are none.
+
+    They cost the task nothing, so they count no calls and no tokens.
+    """
+    calls: Json = {}
+    prefix = f"{donor_key.decode()}/"
+    for call_id in _calls(row):
+        kept = receipt_of(row, call_id)
+        if kept is None or kept.state is not State.ANSWERED or not call_id.startswith(prefix):
+            continue
+        usage = kept.usage or Usage()
+        free = Usage(model=usage.model, endpoint=usage.endpoint)
+        told = (f"the answer that task {donor} paid for", *kept.notes)[:MOST_NOTES]
+        given = kept.model_copy(update={"usage": free, "notes": told, "repeats": 0})
+        calls[f"{key.decode()}/{call_id.removeprefix(prefix)}"] = given.model_dump(mode="json", exclude_defaults=True)
+    return {CALLS: calls} if calls else None
 
 
 def _is_same_flight(found: Receipt, receipt: Receipt) -> bool:

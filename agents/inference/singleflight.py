@@ -5,6 +5,7 @@ joins the call under way, or finds its answer, in place of paying a second time.
 """
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from callstream.agents.inference.call import Call, CallFailed, Model, Reply
@@ -15,6 +16,7 @@ from callstream.agents.inference.options import FlightOptions
 @dataclass(eq=False, slots=True)
 class _Flight:
     task: asyncio.Task[Reply]
+    owner: tuple[str, str]
     waiters: int = 0
     grace: asyncio.TimerHandle | None = None
 
@@ -56,6 +58,16 @@ class Flights:
 
         return fly
 
+    def tasks(self) -> Counter[tuple[str, str]]:
+        """How many calls each task has under way, by tenant and id."""
+        return Counter(flight.owner for flight in self._flights.values())
+
+    def cut(self, tenant: str, task: str) -> None:
+        """Cancel the calls of a task that nobody waits for any more, without a grace time."""
+        for call_id, flight in list(self._flights.items()):
+            if flight.owner == (tenant, task) and flight.waiters == 0:
+                self._forget(call_id, flight)
+
     def snapshot(self) -> FlightsSnapshot:
         """What is under way."""
         return FlightsSnapshot(len(self._flights) - len(self._unclaimed), len(self._unclaimed))
@@ -70,7 +82,7 @@ class Flights:
     def _depart(self, inner: Model, call: Call) -> _Flight:
         self._departed += 1
         named = replace(call, flight=f"{self._run}.{self._departed}")
-        flight = _Flight(asyncio.ensure_future(inner(named)))
+        flight = _Flight(asyncio.ensure_future(inner(named)), (call.tenant, call.task))
         self._flights[call.id] = flight
         flight.task.add_done_callback(lambda task: self._landed(call.id, flight, task))
         return flight

@@ -71,6 +71,15 @@ class ModelStack:
         self._client.reconfigured(options)
         self.gates.reconfigured(options)
 
+    def waiting(self) -> frozenset[tuple[str, str]]:
+        """Tenant and id of each task of which every call waits at a gate."""
+        at_gates, flights = self.gates.tasks(), self._flights.tasks()
+        return frozenset(owner for owner, count in at_gates.items() if count >= flights[owner])
+
+    def cut(self, tenant: str, task: str) -> None:
+        """Nobody wants the answers of a task's calls any more: cancel their requests."""
+        self._flights.cut(tenant, task)
+
     def snapshot(self) -> FlightsSnapshot:
         """Calls under way."""
         return self._flights.snapshot()

@@ -9,7 +9,7 @@ from callstream.agents.inference.call import Call, CallFailed, Model, Reply
 from callstream.agents.inference.failures import Kind
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Attempts, Cell, Late, Step
-from callstream.streams.event import Event, Failure, Json
+from callstream.streams.event import Event, Failure, Json, Usage
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 
 
@@ -28,14 +28,18 @@ def call_id(event: Event, number: int = 1) -> str:
     >>> body = Body(submission=Submission(chain="copy", input={}), digest="0" * 64)
     >>> call_id(Event("acme", "mug-1", "copy", 1, 3, body))
     '4:acme:mug-1/3/call-1'
+
+    A later run of the task has the same ids, so that what was paid is used; another generation has others.
     """
-    return f"{event.key.decode()}/{event.sequence}/call-{number}"
+    generation = event.body.generation
+    return f"{event.key.decode()}/{event.sequence}/call-{number}" + (f"/generation-{generation}" if generation else "")
 
 
 def outcome_of(failure: CallFailed, step: str) -> Outcome:
     """What a failed call means for its step: another attempt after a pause if one may help, else the dead letters."""
     told = Failure(kind=failure.kind, message=failure.message[:2000], step=step)
-    return Retry(told, failure.after_seconds) if failure.retryable else Bury(told)
+    usage = Usage(endpoint=failure.endpoint) if failure.endpoint else None
+    return Retry(told, failure.after_seconds, usage) if failure.retryable else Bury(told, usage=usage)
 
 
 def prompted(event: Event) -> Json:
@@ -151,9 +155,16 @@ class Infer(Step):
                 unusable = str(error)[:1000]
                 continue
             return _forward(output, spent)
-        return Bury(
-            Failure(kind="unusable-reply", message=f"{self.asks} answers, the last: {unusable}", step=self.name)
-        )
+        told = Failure(kind="unusable-reply", message=f"{self.asks} answers, the last: {unusable}", step=self.name)
+        return Bury(told, usage=_forward({}, spent).usage)
+
+    async def rehearse(self, event: Event) -> Json:
+        """The request that it would send, and to which pool; an answer that was paid for would be used instead."""
+        try:
+            request = {**self.params, **self.request(event)}
+        except NoPrompt as error:
+            return {"would_fail": {"kind": "no-prompt", "message": str(error)}}
+        return {"would_send": {"pool": self.pool, "call": call_id(event), "request": request}}
 
     async def _ask(self, event: Event, state: Cell, request: Json, number: int) -> Reply:
         if self._model is None:

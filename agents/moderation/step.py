@@ -34,6 +34,7 @@ class Moderate(Step):
     """
 
     service = "moderate"
+    harmless = True
 
     def __init__(
         self,

@@ -73,6 +73,8 @@ class Notifier:
             return _bury("callback-refused", "the task has not ended")
         if callback is None:
             return Keep()
+        if event.sandbox:
+            return Announce({"callback": {"state": "sandbox", "attempts": 0, "url": callback}})
         secret = self._options.secret_of(event.tenant)
         if secret is None:
             return _bury(

@@ -30,7 +30,7 @@ def payload(event: Event) -> bytes:
 
 def webhook_id(event: Event) -> str:
     """The same in every attempt, so that a receiver can tell a repeat; without dots, which part what is signed."""
-    return "msg_" + hashlib.sha256(event_id(event.key, event.sequence, 1).encode()).hexdigest()[:32]
+    return "msg_" + hashlib.sha256(event_id(event.key, event.sequence, 1, event.run).encode()).hexdigest()[:32]
 
 
 def signed_headers(secret: str, event: Event, body: bytes, now: float) -> dict[str, str]:

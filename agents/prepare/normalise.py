@@ -32,6 +32,7 @@ class Normalise(Step):
     """
 
     service: ClassVar[str] = "prepare"
+    harmless: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class Profile(Step):
     """
 
     service: ClassVar[str] = "prepare"
+    harmless: ClassVar[bool] = True
 
     def __init__(self, name: str = "profile", field: str = "user") -> None:
         self.name = name

@@ -55,6 +55,7 @@ class ChoosePrompt(Step):
     """
 
     service: ClassVar[str] = "prepare"
+    harmless: ClassVar[bool] = True
 
     def __init__(
         self,

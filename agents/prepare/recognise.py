@@ -27,6 +27,7 @@ class Recognise(Step):
     """
 
     service: ClassVar[str] = "prepare"
+    harmless: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 The rules are Debian's cron's, as cronsim has them. Where clocks go forward, a time that does not exist fires at the
 first minute that does; where they go back, a time that comes twice fires the first time. An expression whose minute or
-hour is `*` means each of them and fires by elapsed time: in an hour that comes twice it fires in both.
+hour begins with `*` fires by elapsed time: in an hour that comes twice it fires in both, in one that is missing not.
 """
 
 from collections import deque

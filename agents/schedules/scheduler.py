@@ -169,8 +169,7 @@ class Scheduler:
                 if schedule is None:
                     log.warning("schedule %s: this version cannot read its row; set it anew or remove it", key.decode())
                 else:
-                    # What a command has said meanwhile is newer.
-                    due.setdefault(key, _due_of(schedule))
+                    due[key] = _due_of(schedule)
             after = rows[-1][0]
             await asyncio.sleep(0)
             if generation != self._generation:

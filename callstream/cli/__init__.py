@@ -18,6 +18,9 @@ from callstream.streams.chain import UnknownChain
 from callstream.streams.declare import BrokerUnreachable, TopicsDiffer
 from callstream.streams.engine import EngineUnfit
 from callstream.streams.loading import BadReference
+from callstream.streams.replay.recorded import TopicsUnreadable
+from callstream.streams.replay.run import CannotReplay
+from callstream.streams.replay.selection import UnknownStep
 from callstream.stub import StubFailedError
 from callstream.web.serve import CannotListen
 
@@ -27,6 +30,7 @@ KNOWN = (
     BrokerError,
     BrokerUnreachable,
     CannotListen,
+    CannotReplay,
     CliError,
     DatabaseUnusable,
     EngineUnfit,
@@ -34,8 +38,10 @@ KNOWN = (
     SettingsError,
     StubFailedError,
     TopicsDiffer,
+    TopicsUnreadable,
     UnknownChain,
     UnknownService,
+    UnknownStep,
     UnusableSecret,
 )
 INTERRUPTED = 130

@@ -80,10 +80,26 @@ class Api:
         """GET /v1/pools: what each replica tells of its pools."""
         return await self._json("GET", "/v1/pools")
 
+    async def dead(self, method: str, path: str = "", **request: Any) -> Json:
+        """A request below /v1/dead; `path` begins with a slash or a question mark."""
+        return await self._json(method, f"/v1/dead{path}", **request)
+
+    async def control(self) -> Json:
+        """GET /v1/control: the commands in force."""
+        return await self._json("GET", "/v1/control")
+
+    async def command(self, what: str, document: Json) -> Json:
+        """POST /v1/control/WHAT: cancel, pause or resume. Given twice, a command is obeyed once."""
+        return await self._json("POST", f"/v1/control/{what}", json=document)
+
     async def chains(self) -> list[Json]:
         """GET /v1/chains: name, version, steps and input schema of each."""
         answer = await self._json("GET", "/v1/chains")
         return list(answer["chains"])
+
+    async def versions(self) -> Json:
+        """GET /v1/chains with the number of unfinished tasks of each version."""
+        return await self._json("GET", "/v1/chains?tasks=true")
 
     async def schedules(self) -> list[Json]:
         """GET /v1/schedules: every schedule of the tenant, without its input."""

@@ -7,11 +7,16 @@ import typer
 
 from callstream import __version__
 from callstream.cli.broker import app as broker
+from callstream.cli.chains import chains
+from callstream.cli.control import cancel, control, pause, resume
+from callstream.cli.dead import app as dead
 from callstream.cli.demo import demo
+from callstream.cli.diff import diff
 from callstream.cli.lag import lag
 from callstream.cli.pools import pools
 from callstream.cli.produce import produce
 from callstream.cli.reload import reload
+from callstream.cli.replay import replay
 from callstream.cli.schedule import app as schedule
 from callstream.cli.settings import settings
 from callstream.cli.status import status
@@ -29,7 +34,25 @@ app = typer.Typer(
 )
 app.add_typer(broker, name="kafka")
 app.add_typer(schedule, name="schedule")
-for command in (demo, worker, reload, produce, status, tail, lag, pools, settings):
+app.add_typer(dead, name="dead")
+for command in (
+    demo,
+    worker,
+    reload,
+    produce,
+    status,
+    tail,
+    lag,
+    pools,
+    chains,
+    cancel,
+    pause,
+    resume,
+    control,
+    replay,
+    diff,
+    settings,
+):
     app.command()(command)
 app.command(short_help="Run the stub model server.")(stub)
 

@@ -10,7 +10,7 @@ from callstream.cli.client import Api, ApiError
 from callstream.cli.orders import Order
 from callstream.streams.event import Json
 
-SETTLED = frozenset({"finished", "rejected", "failed", "held"})
+SETTLED = frozenset({"finished", "rejected", "failed", "cancelled", "held"})
 ASK_SECONDS = 2.0
 LOST = "lost"
 

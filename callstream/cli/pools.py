@@ -42,7 +42,9 @@ async def _show(api: Api, watch: bool, every: float, as_json: bool) -> None:
 
 def tables(told: Json) -> Group:
     """Endpoints above, what waits below."""
-    endpoints = Table(box=box.SIMPLE_HEAD, caption=None if told["replicas"] else "no replica tells of its pools yet")
+    said = [] if told["replicas"] else ["no replica tells of its pools yet"]
+    said += [f"{pool} is paused by {one['by']}" for pool, one in told.get("paused", {}).items()]
+    endpoints = Table(box=box.SIMPLE_HEAD, caption=escape("\n".join(said)) or None)
     for name in ("pool", "endpoint", "replica"):
         endpoints.add_column(name, overflow="fold")
     for name in ("window", "in flight", "limits here: spent / share of all", "closed", "breaker"):
@@ -66,10 +68,17 @@ def tables(told: Json) -> Group:
                     f"{group['calls']:,}",
                     f"{group['tokens']:,}",
                     f"{aside.get((lane, tenant), 0):,}",
-                    escape(pool["reason"] or "-"),
+                    escape(_reason(pool["reason"], told.get("paused", {}).get(pool["pool"]))),
                     "-" if until is None else f"{max(0.0, until):.1f} s",
                 )
     return Group(endpoints, waiting) if waiting.row_count else Group(endpoints)
+
+
+def _reason(reason: str | None, pause: Json | None) -> str:
+    """What the next call waits for; of a pause, by whom and why."""
+    if pause is None:
+        return reason or "-"
+    return f"resume: paused by {pause['by']}" + (f", {pause['reason']}" if pause["reason"] else "")
 
 
 def _endpoint(pool: str, replica: str, one: Json) -> tuple[str, ...]:

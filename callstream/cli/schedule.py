@@ -94,17 +94,20 @@ def remove(name: Name, url: Url = None) -> None:
 def table(schedules: list[Json]) -> Table:
     """Schedules, one a line."""
     shown = Table(box=box.SIMPLE_HEAD, caption=None if schedules else "no schedules yet")
-    for column in ("name", "chain", "cron", "zone", "misfire", "next", "last fired"):
+    for column in ("name", "chain", "when"):
         shown.add_column(column, overflow="fold")
+    for column in ("next", "last fired"):
+        shown.add_column(column, no_wrap=True)
     for one in schedules:
         coming = "paused" if one["paused"] else _moment(one["next_due"], one["zone"])
-        told = (one["name"], one["chain"], one["cron"], one["zone"], one["misfire"], coming)
+        when = f"{one['cron']}\n{one['zone']}"
+        told = (one["name"], one["chain"], when, coming)
         shown.add_row(*map(escape, told), _moment(one["last_fired"], one["zone"]))
     return shown
 
 
 def _moment(seconds: float | None, zone: str) -> str:
-    return "-" if seconds is None else datetime.fromtimestamp(seconds, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M %z")
+    return "-" if seconds is None else datetime.fromtimestamp(seconds, ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M")
 
 
 def _input(given: str) -> Json:

@@ -1,6 +1,7 @@
 """`callstream status ID`: one task, its steps as a tree."""
 
 import asyncio
+import time
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from callstream.streams import strict_json
 from callstream.streams.event import Json
 
 WAIT_SECONDS = 2.0
-COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "held": "magenta"}
+COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "cancelled": "yellow", "held": "magenta"}
 MOST_TEXT = 2000
 LEAST_SHOWN_SECONDS = 0.1
 
@@ -48,14 +49,36 @@ async def _show(api: Api, task: str, watch: bool, as_json: bool) -> None:
 
 
 def _waiting(waiting: Json) -> str:
-    """Why a model call waits, in a line."""
+    """Why a task waits, for a model or for its time, in a line."""
+    if (pause := waiting.get("paused")) is not None:
+        why = f": {pause['reason']}" if pause["reason"] else ""
+        return f"paused since {_moment(pause['since'])} by {pause['by']}{why} · waits for {waiting['waits_for']}"
+    if "until" in waiting:
+        return _timed(waiting)
     text = f"{waiting['pool']}: {waiting['reason']}"
     if waiting["reason"] != waiting["waits_for"].partition(" of ")[0]:
         text += f", behind what waits for {waiting['waits_for']}"
+    if "put_aside" in waiting:
+        return text
     text += f" · since {waiting['waited_seconds']:.1f} s · {waiting['calls_before']:,} calls before it"
     if waiting["estimate_seconds"] is not None:
         text += f" · about {waiting['estimate_seconds']:g} s (± {waiting['estimate_within_seconds']:g})"
     return text
+
+
+def _missing(missing: Json, now: float) -> str:
+    """Which version a task waits for, in a line."""
+    waited = duration(max(0.0, now - missing["since"]))
+    return f"held: version {missing['version']} of {missing['chain']} is not on {missing['service']} · for {waited}"
+
+
+def _timed(waiting: Json) -> str:
+    until = _moment(waiting["until"])
+    if (failure := waiting.get("failure")) is None:
+        return f"{waiting['reason']} for {until}"
+    return (
+        f"{waiting['reason']} at {until}, after attempt {waiting['attempts']}: {failure['kind']}: {failure['message']}"
+    )
 
 
 def tree(row: Json) -> Tree:
@@ -65,12 +88,23 @@ def tree(row: Json) -> Tree:
         f"[bold]{escape(row['id'])}[/] [{colour}]{escape(row['state'])}[/] · {escape(row['chain'])} v{row['version']}"
     )
     root = Tree(f"{head} · {escape(row['priority'])} · {_moment(row['created'])}")
-    for step in row["steps"]:
-        root.add(_step(step))
+    if parent := row.get("parent"):
+        root.add(f"replay of {escape(parent)}{', in a sandbox' if row.get('sandbox') else ''}")
+    for at, step in enumerate(row["steps"]):
+        root.add(_step(step) + (" · [dim]its parent's[/]" if at < row.get("inherited", 0) else ""))
     if following := row.get("next"):
         root.add(f"[dim]waits for {escape(following['step'])} ({escape(following['service'])})[/]")
     if waiting := row.get("waiting"):
         root.add(escape(_waiting(waiting)))
+    if subtasks := row.get("subtasks"):
+        of = "?" if subtasks["of"] is None else f"{subtasks['of']:,}"
+        root.add(f"sub-tasks: {subtasks['done']:,} of {of} done, {subtasks['failed']:,} failed")
+    if parent := row.get("parent"):
+        root.add(f"[dim]made by {escape(parent)}[/]")
+    if missing := row.get("missing"):
+        root.add(escape(_missing(missing, time.time())))
+    if cancel := row.get("cancel"):
+        root.add(f"[yellow]cancelled[/] by {escape(cancel['by'])}, about to end")
     if row.get("held"):
         root.add(f"[magenta]held[/]: {escape(_cut(row['held']))}")
     if failure := row.get("failure"):

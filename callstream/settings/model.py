@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from callstream.agents.delivery import DeliveryOptions
 from callstream.agents.inference.options import InferenceOptions
+from callstream.agents.letters.options import LetterOptions
 from callstream.agents.notification import NotifyOptions
 from callstream.settings.errors import SettingsError
 from callstream.settings.explain import Setting, problems, settings_in_force
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     inference: InferenceOptions = Field(default_factory=InferenceOptions, description="models and their limits")
     delivery: DeliveryOptions = Field(default_factory=DeliveryOptions, description="the catalogue's database")
     notify: NotifyOptions = Field(default_factory=NotifyOptions, description="callbacks to callers")
+    letters: LetterOptions = Field(default_factory=LetterOptions, description="dead letters")
     blobs: BlobOptions = Field(default_factory=BlobOptions, description="bytes too large for an event")
     tracing: TracingOptions = Field(default_factory=TracingOptions, description="traces to Jaeger")
     logs: LogOptions = Field(default_factory=LogOptions, description="log lines")
@@ -99,6 +101,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"blobs.max_bytes ({self.blobs.max_bytes:,}) is less than the largest event has "
                 f"({MAX_RECORD_BYTES:,}): large events are kept as blobs, so raise it"
+            )
+        if self.blobs.keep_hours < self.retention_hours:
+            raise ValueError(
+                f"blobs.keep_hours ({self.blobs.keep_hours:g}) is less than retention_hours "
+                f"({self.retention_hours:g}): events would outlive their bodies, so raise the one or lower the other"
             )
         if self.seen_hours > self.retention_hours:
             raise ValueError(

@@ -12,7 +12,11 @@ from callstream.streams.chain import Chains
 from callstream.web.access import guard
 from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
+from callstream.web.chains import get_chains
 from callstream.web.context import CONTEXT, Context
+from callstream.web.control import get_control, post_cancel, post_cancel_many, post_pause, post_resume
+from callstream.web.dead import get_dead, get_letter, post_discard, post_dry_run, post_redrive, put_input
+from callstream.web.dead_jobs import get_job, get_jobs, post_job, post_job_move
 from callstream.web.events import post_event
 from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
@@ -23,6 +27,7 @@ from callstream.web.port import GatewayPort
 from callstream.web.problems import problems
 from callstream.web.proxy import Proxy
 from callstream.web.recent import Recent
+from callstream.web.replays import post_replay
 from callstream.web.reviews import get_review, get_reviews, post_review
 from callstream.web.schedules import (
     delete_schedule,
@@ -35,7 +40,7 @@ from callstream.web.schedules import (
 )
 from callstream.web.socket import get_stream
 from callstream.web.sse import get_events
-from callstream.web.status import get_chains, get_health, get_live, get_metrics, get_ready
+from callstream.web.status import get_health, get_live, get_metrics, get_ready
 from callstream.web.streams import Streams
 from callstream.web.tables import get_row, get_rows, get_tables, get_tables_json
 from callstream.web.tasks import get_task, post_task
@@ -112,6 +117,17 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("POST", "/v1/schedules/{name}/pause", pause_schedule, Role.SUBMIT),
         Route("POST", "/v1/schedules/{name}/resume", resume_schedule, Role.SUBMIT),
         Route("POST", "/v1/schedules/{name}/trigger", trigger_schedule, Role.SUBMIT),
+        Route("GET", "/v1/dead", get_dead, Role.OPERATE),
+        Route("POST", "/v1/dead/redrive", post_job, Role.OPERATE, json),
+        Route("GET", "/v1/dead/jobs", get_jobs, Role.OPERATE),
+        Route("GET", "/v1/dead/jobs/{id}", get_job, Role.OPERATE),
+        Route("POST", "/v1/dead/jobs/{id}/{move}", post_job_move, Role.OPERATE, json),
+        Route("GET", "/v1/dead/{id}", get_letter, Role.OPERATE),
+        Route("PUT", "/v1/dead/{id}/input", put_input, Role.OPERATE, json),
+        Route("POST", "/v1/dead/{id}/redrive", post_redrive, Role.OPERATE, json),
+        Route("POST", "/v1/dead/{id}/discard", post_discard, Role.OPERATE, json),
+        Route("POST", "/v1/dead/{id}/dry-run", post_dry_run, Role.OPERATE, json),
+        Route("POST", "/v1/tasks/{id}/replay", post_replay, Role.OPERATE, json),
         Route("GET", "/v1/chains", get_chains, Role.SUBMIT),
         Route("GET", "/v1/health", get_health, None),
         Route("GET", "/v1/health/live", get_live, None),
@@ -119,6 +135,11 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
         Route("GET", "/v1/latency", get_latency, Role.OPERATE),
         Route("GET", "/v1/pools", get_pools, Role.OPERATE),
+        Route("GET", "/v1/control", get_control, Role.OPERATE),
+        Route("POST", "/v1/control/cancel", post_cancel_many, Role.OPERATE, json),
+        Route("POST", "/v1/control/pause", post_pause, Role.OPERATE, json),
+        Route("POST", "/v1/control/resume", post_resume, Role.OPERATE, json),
+        Route("POST", "/v1/tasks/{id}/cancel", post_cancel, Role.SUBMIT, json),
         Route("GET", "/metrics", get_metrics, Role.OPERATE),
         Route("GET", "/", get_home, Role.SUBMIT),
         Route("GET", "/tasks/{id}", get_task_page, Role.SUBMIT),

@@ -3,9 +3,13 @@
 Nothing moves by itself: `advance` takes a task one step on and `end` ends it, each publishing the change.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from callstream.agents.control.commands import AnyCommand, as_value
+from callstream.agents.control.controls import Controls
+from callstream.agents.letters.rehearsal import Rehearsal
 from callstream.agents.review import Verdict
 from callstream.agents.schedules.command import apply, read_command
 from callstream.agents.schedules.directory import Directory
@@ -13,14 +17,18 @@ from callstream.streams import strict_json
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
+from callstream.streams.replay.lineage import Manner, child_of, named
 from callstream.streams.topics import INTAKE, topic_of
 from callstream.streams.wire import encode
+from callstream.web.fake_letters import FakeLetters
 from callstream.web.hub import Hub, Update
+from callstream.web.letters import LetterBox
 from callstream.web.port import (
     ENDED,
     Health,
     LatencyWindow,
     NotHeld,
+    NotRecorded,
     Page,
     PageRequest,
     PartitionInfo,
@@ -50,6 +58,7 @@ class FakePort:
         self.windows: dict[Window, list[LatencyWindow]] = {}
         self.state = Health(live=True, ready=True)
         self.unavailable = ""
+        self.swept: set[str] = set()
         self.owners: dict[bytes, str] = {}
         self.others: tuple[str, ...] = ()
         self.replicas: Json = {}
@@ -61,6 +70,14 @@ class FakePort:
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
+        self._controls = Controls()
+        self.dead = FakeLetters(chains, PARTITIONS, clock, Rehearsal(chains, None))
+
+    @property
+    def letters(self) -> LetterBox:
+        """Those that came to the desk `dead`."""
+        self._check()
+        return self.dead.box
 
     def pools(self) -> Json:
         """What was put into `replicas`."""
@@ -69,6 +86,20 @@ class FakePort:
     def waiting(self, tenant: str, task: str) -> Json | None:
         """What was put into `calls`."""
         return self.calls.get((tenant, task))
+
+    @property
+    def controls(self) -> Controls:
+        """What was commanded."""
+        return self._controls
+
+    async def command(self, command: AnyCommand) -> None:
+        """Obey at once."""
+        self._check()
+        self._controls.hear(command.key, as_value(command))
+
+    def pool_names(self) -> tuple[str, ...]:
+        """Those in `replicas`."""
+        return tuple(pool["pool"] for pools in self.replicas.values() for pool in pools)
 
     @property
     def updates(self) -> Hub:
@@ -94,7 +125,7 @@ class FakePort:
         self.events.append(event)
         self._write(event.key, accepted(event, self._chains.current(event.chain)))
 
-    async def command(self, event: Event) -> None:
+    async def command_schedule(self, event: Event) -> None:
         """Keep the command and, if it `obeys`, change the schedule at once."""
         self._check()
         self.commands.append(event)
@@ -115,6 +146,12 @@ class FakePort:
         waiting = [row for row in rows if row["state"] == "held" and row["id"] > (after or "")]
         return sorted(waiting, key=lambda row: str(row["id"]))[:limit]
 
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Counted from the rows as they are."""
+        self._check()
+        rows = (row for row in self.tables_by_name["tasks"].values() if row["state"] not in ENDED)
+        return Counter((row["chain"], row["version"]) for row in rows if tenant in (None, row["tenant"])), True
+
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Keep the verdict on a held task."""
         self._check()
@@ -122,6 +159,17 @@ class FakePort:
         if row is None or row["state"] != "held":
             raise NotHeld("it is not held")
         self.verdicts.append((tenant, task, verdict))
+
+    async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
+        """Give the new task a row that says what it is. Raises NotRecorded for steps in `swept`."""
+        self._check()
+        child = child_of(row["tenant"], row["id"], named(manner), PARTITIONS)
+        if await self.task(row["tenant"], child) is not None:
+            return child, True
+        if manner.step in self.swept:
+            raise NotRecorded(f"the input of step {manner.step!r} was swept")
+        self._write(task_key(row["tenant"], child), row | {"id": child, "parent": row["id"], "sandbox": manner.sandbox})
+        return child, False
 
     async def put_blob(self, data: bytes) -> str:
         """Keep the bytes under a number."""

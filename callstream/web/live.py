@@ -5,8 +5,12 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
+from callstream.agents.control.commands import AnyCommand, record_of
+from callstream.agents.control.controls import Controls
+from callstream.agents.control.room import ControlRoom
 from callstream.agents.inference.admission.report import Reports
 from callstream.agents.review import Verdict, refusal, verdict_event
 from callstream.agents.schedules.directory import Directory
@@ -15,6 +19,7 @@ from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_i
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Body, Event, Json, Priority, Submission
 from callstream.streams.keys import partition_of, task_key
+from callstream.streams.replay.lineage import Manner, begin, child_of, named
 from callstream.streams.strict_json import BadJson
 from callstream.streams.topics import topic_of
 from callstream.streams.tracing import Tracing
@@ -22,7 +27,9 @@ from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record, en
 from callstream.tables.durable import DurableTable, Readable
 from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
+from callstream.web.census import count_unfinished
 from callstream.web.hub import Hub, Update
+from callstream.web.letters import LetterBox
 from callstream.web.port import (
     Health,
     LatencyWindow,
@@ -37,6 +44,7 @@ from callstream.web.port import (
     VerdictRefused,
 )
 from callstream.web.port import Window as WindowName
+from callstream.web.replays import Recorded
 
 log = logging.getLogger("callstream.web")
 
@@ -47,16 +55,21 @@ HELD = b'"state":"held"'
 """How a held task's row has it: rows are written compactly."""
 
 SHOWN_DEPTH = 128
+MOST_REPLAYED = 10_000
 
 
 class LivePort:
-    """What the web asks of one gateway. `journal` is set by whoever builds both.
+    """What the web asks of one gateway. `journal`, `letters`, `recorded` and `room` are set by whoever builds them, as
+    is `pools_set`, which names the pools of the settings.
 
     `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
     pool that a step calls (of a chain, its version and the step's number), None if it calls none.
     """
 
     journal: Journal
+    room: ControlRoom
+    letters: LetterBox
+    recorded: Recorded
 
     def __init__(
         self, app: ServiceApp, tasks: DurableTable, latency: DurableTable, blobs: BlobStore, tracing: Tracing
@@ -69,8 +82,10 @@ class LivePort:
         self._hub = Hub(epoch=secrets.token_hex(4))
         self.shown: dict[str, tuple[Readable, str]] = {}
         self.queue_of: Callable[[str, int, int], str | None] = lambda _chain, _version, _sequence: None
+        self.pools_set: Callable[[], Iterable[str]] = tuple
         self._reports = Reports()
         self.schedules = Directory()
+        self._replayed: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def updates(self) -> Hub:
@@ -94,6 +109,21 @@ class LivePort:
         """What each replica told last of its pools."""
         alive = self._reports.alive(time.monotonic())
         return {replica: report["pools"] for replica, report in alive.items()}
+
+    @property
+    def controls(self) -> Controls:
+        """The commands in force."""
+        return self.room.controls
+
+    async def command(self, command: AnyCommand) -> None:
+        """Hand a command to every worker; returns once the log has it and this one has heard it. Raises Unavailable."""
+        await self._produce(record_of(command))
+        await self.room.heard(command)
+
+    def pool_names(self) -> tuple[str, ...]:
+        """The pools of this worker's settings, and those that replicas tell of."""
+        told = (pool["pool"] for pools in self.pools().values() for pool in pools if isinstance(pool, dict))
+        return tuple(dict.fromkeys((*self.pools_set(), *told)))
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why a task's call waits."""
@@ -132,7 +162,7 @@ class LivePort:
         """Hand a new task to intake; returns once the log has it. Raises Unavailable, EventTooLarge."""
         await self._produce(encode(event, topic_of(topics.INTAKE)))
 
-    async def command(self, event: Event) -> None:
+    async def command_schedule(self, event: Event) -> None:
         """Hand in a command to a schedule; returns once the log has it. Raises Unavailable, EventTooLarge."""
         await self._produce(encode(event, topic_of(topics.SCHEDULES)))
 
@@ -170,6 +200,11 @@ class LivePort:
             await asyncio.sleep(0)
         return found
 
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Tasks on this gateway that have not ended, by chain and version. Raises Unavailable."""
+        prefix = b"" if tenant is None else task_key(tenant, "")
+        return await count_unfinished(self._tasks, self._owned, prefix, self.journal.unwritten())
+
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a verdict to review; returns once the log has it. Raises Unavailable, NotHeld, VerdictRefused."""
         row = self._row(tenant, task)
@@ -180,6 +215,21 @@ class LivePort:
             raise VerdictRefused(wrong)
         event = verdict_event(held, verdict, time.time())
         await self._produce(encode(event, topic_of(topics.VERDICTS)))
+
+    async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
+        """Start a replay of a task, unless it is there. Raises Unavailable, NotRecorded, EventTooLarge."""
+        tenant, child = row["tenant"], child_of(row["tenant"], row["id"], named(manner), self._app.partitions)
+        key = task_key(tenant, child)
+        async with self.recorded.turns.turn(key):
+            if key in self._replayed or self._row(tenant, child) is not None:
+                return child, True
+            event, topic = await self.recorded.find(row, manner.step)
+            await self._produce(encode(begin(event, manner, child, time.time()), topic))
+            # The table has its row a moment later.
+            self._replayed[key] = None
+            if len(self._replayed) > MOST_REPLAYED:
+                self._replayed.popitem(last=False)
+            return child, False
 
     async def put_blob(self, data: bytes) -> str:
         """Keep bytes for a later submission and give their reference. Raises Unavailable, BlobTooLarge."""
@@ -238,6 +288,14 @@ class LivePort:
         now = time.time()
         return [_latency(key, one, now) for key, one in merged(rows).items()]
 
+    def sends(self, topic: str) -> Callable[[Event], Awaitable[None]]:
+        """What sends events to a topic, by its short name, and returns once the log has them. Raises Unavailable."""
+
+        async def send(event: Event) -> None:
+            await self._produce(encode(event, topic_of(topic)))
+
+        return send
+
     async def _produce(self, record: Record) -> None:
         try:
             await self._app.produce(await check_in(record, self._blobs))
@@ -271,7 +329,12 @@ class LivePort:
 
 def public(row: Json) -> Json:
     """A task's row as clients see it."""
-    return {name: value for name, value in row.items() if name not in ("sequence", "attempt", "outputs", "traceparent")}
+    hidden = ("sequence", "attempt", "outputs", "traceparent")
+    shown = {name: value for name, value in row.items() if name not in hidden}
+    if subtasks := row.get("subtasks"):
+        counts = {member: int(subtasks[member], 16).bit_count() for member in ("done", "failed")}
+        shown["subtasks"] = {"of": subtasks["of"], **counts}
+    return shown
 
 
 def _held_event(row: Json) -> Event:
@@ -284,6 +347,7 @@ def _held_event(row: Json) -> Event:
         chain=row["chain"],
         version=row["version"],
         sequence=row["sequence"],
+        run=row.get("run", 0),
         body=body,
         priority=Priority(row["priority"]),
         traceparent=row["traceparent"],

@@ -2,39 +2,46 @@
 
 A row of a task, as `GatewayPort.task` gives it and clients see it:
 
-    {tenant, id, chain, version, digest, state, priority, created, updated, deadline, run_at,
+    {tenant, id, chain, version, digest, run, state, priority, created, updated, deadline, run_at,
      steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
-     callback: {url, state, attempts} | null}
+     callback: {url, state, attempts} | null, parent: id | null, inherited, sandbox,
+     missing: {chain, version, service, since} | null, subtasks: {of, done, failed} | null}
+
+A task that replays another has that one as `parent`; the first `inherited` of its `steps` are the parent's.
+A sub-task has the task that made it as `parent`.
+`missing` is there while the task's next step waits on a service whose worker does not have that version of its chain.
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
 enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While the timer has it:
 {reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}.
+enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While something of it is
+paused `waiting` is {reason: "paused", waits_for, paused: {scope, since, by, reason}}. A task that was cancelled and has
+not ended has `cancel`: {at, by, reason}.
 
-`state` is one of accepted, running, held, finished, rejected, failed; times are epoch seconds, UTC.
+`state` is one of accepted, running, held, finished, rejected, failed, cancelled; times are epoch seconds, UTC.
+`run` is 0 until a failed task is taken up again: its row then goes on, in a later run.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from callstream.agents.control.commands import AnyCommand
+from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
 from callstream.agents.schedules.directory import Directory
-from callstream.streams.event import Event, Json
+from callstream.streams.event import End, Event, Json
+from callstream.streams.replay.lineage import Manner
+from callstream.web.errors import Unavailable as Unavailable
 from callstream.web.hub import Hub
+from callstream.web.letters import LetterBox
 
-ENDED = frozenset({"finished", "rejected", "failed"})
-"""The states after which a task never changes."""
+ENDED = frozenset(map(str, End))
+"""The states after which a task changes no more by itself; one that failed may be taken up again."""
 
 Window = Literal["1m", "10m", "1h"]
-
-
-class Unavailable(Exception):
-    """The engine cannot serve this now; the message says why. Worth trying again after `retry_after_seconds`."""
-
-    def __init__(self, message: str, retry_after_seconds: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds
 
 
 class UnknownTable(LookupError):
@@ -43,6 +50,10 @@ class UnknownTable(LookupError):
 
 class NotHeld(Exception):
     """The task waits for no verdict, or not any more; the message says how it is."""
+
+
+class NotRecorded(LookupError):
+    """The recorded input that was asked for is not there; the message says since when there are some."""
 
 
 class VerdictRefused(ValueError):
@@ -128,6 +139,10 @@ class TaskPort(Protocol):
     """Tasks: in, out, and what happens to them. Every method but `owner` and `peers` may raise Unavailable."""
 
     @property
+    def letters(self) -> LetterBox:
+        """The dead letters of this gateway's partitions."""
+
+    @property
     def updates(self) -> Hub:
         """Where the engine publishes each change of a task's row that this gateway sees."""
 
@@ -151,6 +166,15 @@ class TaskPort(Protocol):
 
     async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
         """Hand a person's verdict to review; returns once the log has it. Raises NotHeld, VerdictRefused."""
+
+    async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
+        """Start a replay of the task of this row: the id of its task, and whether it was there already.
+
+        Returns once the log has it. Raises NotRecorded.
+        """
+
+    async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
+        """Tasks of a tenant (None: of all) here that have not ended, by chain and version; whether those are all."""
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why the task's model call waits, as the replica that has it told last; None if none has it waiting."""
@@ -188,9 +212,23 @@ class SchedulePort(Protocol):
     def schedules(self) -> Directory:
         """Every schedule, as the service that fires them told last."""
 
-    async def command(self, event: Event) -> None:
+    async def command_schedule(self, event: Event) -> None:
         """Hand in a command to a schedule; returns once the log has it. Raises Unavailable."""
 
 
-class GatewayPort(TaskPort, TablePort, SchedulePort, Protocol):
+class ControlPort(Protocol):
+    """Commands: in, and in force."""
+
+    @property
+    def controls(self) -> Controls:
+        """The commands that this process has heard."""
+
+    async def command(self, command: AnyCommand) -> None:
+        """Hand a command to every worker; returns once the log has it and this one has heard it. Raises Unavailable."""
+
+    def pool_names(self) -> tuple[str, ...]:
+        """Every pool that this gateway knows of."""
+
+
+class GatewayPort(TaskPort, TablePort, SchedulePort, ControlPort, Protocol):
     """All that the web needs."""

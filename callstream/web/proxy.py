@@ -7,6 +7,9 @@ import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+from callstream.streams import strict_json
+from callstream.streams.event import Json
+from callstream.streams.strict_json import BadJson
 from callstream.web.options import WebOptions
 from callstream.web.problems import Problem
 
@@ -16,6 +19,8 @@ HOP = "Callstream-Hop"
 _PASSED_IN = ("Accept", "Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent")
 _PASSED_BACK = ("Content-Type", "Location", "Retry-After", "Cache-Control", "Idempotent-Replayed", "traceparent")
 _MOST_CONNECTIONS = 1000
+_MOST_ANSWER_BYTES = 64 * 1024**2
+_PEER_SECONDS = 5.0
 
 
 class Proxy:
@@ -48,6 +53,20 @@ class Proxy:
             raise RuntimeError("the proxy is used before the application has started")
         return self._session
 
+    async def asked(self, request: web.Request, peer: str) -> Json | None:
+        """What another gateway answers to the same request (JSON of 64 MiB at most); None if it can't be used."""
+        try:
+            async with asyncio.timeout(_PEER_SECONDS):
+                url = peer.rstrip("/") + str(request.rel_url)
+                async with self.session.get(url, headers=handed_on(request), allow_redirects=False) as answer:
+                    raw = b""
+                    while answer.status == 200 and (more := await answer.content.read(_MOST_ANSWER_BYTES - len(raw))):
+                        raw += more
+            found = strict_json.loads(raw, _MOST_ANSWER_BYTES) if raw else None
+        except (aiohttp.ClientError, TimeoutError, BadJson):
+            return None
+        return found if isinstance(found, dict) else None
+
     async def forward(
         self, request: web.Request, base_url: str, body: bytes | None = None, wait_seconds: float = 0.0
     ) -> web.StreamResponse:
@@ -69,6 +88,17 @@ class Proxy:
             raise Problem(502, "owner-silent", f"the gateway that has this does not answer: {reason}"[:300]) from None
         async with upstream:
             return await self._pass_on(request, upstream)
+
+    async def ask(self, request: web.Request, base_url: str, body: bytes, seconds: float) -> bytes | None:
+        """What the gateway at `base_url` answers to this request with another body; None where it does not take it."""
+        try:
+            async with asyncio.timeout(seconds):
+                url = base_url.rstrip("/") + str(request.rel_url)
+                headers = handed_on(request)
+                async with self.session.request(request.method, url, data=body, headers=headers) as answer:
+                    return await answer.read() if answer.status < 300 else None
+        except (aiohttp.ClientError, TimeoutError):
+            return None
 
     async def _pass_on(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
         kept = {name: upstream.headers[name] for name in _PASSED_BACK if name in upstream.headers}

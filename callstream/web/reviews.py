@@ -1,27 +1,19 @@
 """Held tasks and the verdicts of people about them."""
 
-import asyncio
-
-import aiohttp
 from aiohttp import web
 from pydantic import ValidationError
 
 from callstream.agents.review import Verdict
-from callstream.streams import strict_json
-from callstream.streams.event import Json
-from callstream.streams.strict_json import BadJson
 from callstream.web.access import CALLER
 from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT
+from callstream.web.peers import ask_peers
 from callstream.web.port import NotHeld, VerdictRefused
 from callstream.web.problems import Problem, invalid, unacceptable
-from callstream.web.proxy import HOP, Proxy, handed_on
 from callstream.web.rows import checked_id, task_in, unknown
 from callstream.web.tasks import elsewhere, find, json_response
 
 MOST_LISTED = 100
-_MOST_ANSWER_BYTES = 64 * 1024**2
-_PEER_SECONDS = 5.0
 
 
 async def get_reviews(request: web.Request) -> web.Response:
@@ -32,13 +24,10 @@ async def get_reviews(request: web.Request) -> web.Response:
         checked_id(after)
     limit = _limit(request.query.get("limit", "50"))
     held = await context.port.held(caller.tenant, after, limit)
-    silent: list[str] = []
-    if HOP not in request.headers:
-        peers = context.port.peers()
-        answers = await asyncio.gather(*(_ask(context.proxy, request, peer) for peer in peers))
-        for answer in answers:
-            held.extend(answer or ())
-        silent = [peer for peer, answer in zip(peers, answers, strict=True) if answer is None]
+    answers = await ask_peers(request)
+    for answer in answers.values():
+        held.extend((answer or {}).get("reviews", ()))
+    silent = [peer for peer, answer in answers.items() if answer is None]
     rows = sorted(held, key=lambda row: str(row["id"]))
     following = rows[limit - 1]["id"] if len(rows) >= limit else None
     return json_response({"reviews": rows[:limit], "next": following, "silent_gateways": len(silent)})
@@ -78,20 +67,6 @@ async def post_review(request: web.Request) -> web.StreamResponse:
     status_url = f"/v1/tasks/{task}"
     told = {"id": task, "status_url": status_url, "verdict": str(verdict.verdict)}
     return json_response(told, status=202, headers={"Location": status_url})
-
-
-async def _ask(proxy: Proxy, request: web.Request, peer: str) -> list[Json] | None:
-    """Held tasks of another gateway, or None if it gives no answer that can be used."""
-    try:
-        async with asyncio.timeout(_PEER_SECONDS):
-            url = peer.rstrip("/") + str(request.rel_url)
-            async with proxy.session.get(url, headers=handed_on(request), allow_redirects=False) as answer:
-                raw = await answer.content.read(_MOST_ANSWER_BYTES) if answer.status == 200 else b""
-                while raw and (more := await answer.content.read(_MOST_ANSWER_BYTES - len(raw))):
-                    raw += more
-        return list(strict_json.loads(raw, _MOST_ANSWER_BYTES)["reviews"]) if raw else None
-    except (aiohttp.ClientError, TimeoutError, BadJson):
-        return None
 
 
 def _limit(text: str) -> int:

@@ -23,6 +23,7 @@ def accepted(event: Event, chain: Chain) -> Json:
         "chain": event.chain,
         "version": chain.version,
         "digest": event.body.digest,
+        "run": event.run,
         "state": "accepted",
         "priority": str(event.priority),
         "created": event.time,
@@ -35,11 +36,16 @@ def accepted(event: Event, chain: Chain) -> Json:
         "failure": None,
         "held": None,
         "callback": None,
+        "parent": event.parent,
+        "inherited": event.inherited,
+        "sandbox": event.sandbox,
+        "missing": None,
+        "subtasks": None,
     }
 
 
 def has_ended(row: Json) -> bool:
-    """Whether the task will never change again."""
+    """Whether the task has come to its end; one that failed may be taken up again."""
     return row["state"] in ENDED
 
 

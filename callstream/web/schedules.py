@@ -96,7 +96,7 @@ async def delete_schedule(request: web.Request) -> web.Response:
 
 
 async def _command(context: Context, command: Command, more: Json | None = None) -> web.Response:
-    await context.port.command(command_event(command, context.clock()))
+    await context.port.command_schedule(command_event(command, context.clock()))
     status_url = f"/v1/schedules/{command.name}"
     told = {"name": command.name, "status_url": status_url, "in_effect": await _in_effect(context, command)}
     return json_response(told | (more or {}), status=202, headers={"Location": status_url})

@@ -1,10 +1,8 @@
-"""How this worker is and what it offers: health, chains, metrics."""
+"""How this worker is: health and metrics."""
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from callstream.streams.chain import Chain
-from callstream.streams.event import Json
 from callstream.web.context import CONTEXT
 from callstream.web.tasks import json_response
 
@@ -29,22 +27,7 @@ async def get_health(request: web.Request) -> web.Response:
     return json_response(told, status=200 if health.live and health.ready else 503)
 
 
-async def get_chains(request: web.Request) -> web.Response:
-    """GET /v1/chains: what can be submitted, each chain with the JSON schema of its input."""
-    return json_response({"chains": [describe_chain(chain) for chain in request.app[CONTEXT].chains]})
-
-
 async def get_metrics(request: web.Request) -> web.Response:
     """GET /metrics: the process's metrics as Prometheus reads them."""
     body = generate_latest(request.app[CONTEXT].metrics.registry)
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-def describe_chain(chain: Chain) -> Json:
-    """Name, version, steps and input of a chain."""
-    return {
-        "name": chain.name,
-        "version": chain.version,
-        "steps": [{"step": step.name, "service": step.service} for step in chain.steps],
-        "input": chain.input.model_json_schema(),
-    }

@@ -19,6 +19,7 @@ from callstream.web.hub import Closed, Filter, Lagged, Listener
 from callstream.web.problems import Problem, invalid, unacceptable
 from callstream.web.proxy import HOP
 from callstream.web.rows import has_ended, task_in, unknown
+from callstream.web.standing import standing
 
 REPLAYED = "Idempotent-Replayed"
 IDEMPOTENCY_KEY = "Idempotency-Key"
@@ -84,13 +85,7 @@ async def get_task(request: web.Request) -> web.StreamResponse:
     if wait_seconds > 0 and not has_ended(row):
         with context.streams.listen("wait") as listener:
             row = await _ended(context, listener, row, wait_seconds)
-    if (
-        not has_ended(row)
-        and "waiting" not in row
-        and (waiting := context.port.waiting(caller.tenant, task)) is not None
-    ):
-        row = {**row, "waiting": waiting}
-    return json_response(row)
+    return json_response(row if has_ended(row) else {**row, **standing(context, row)})
 
 
 def elsewhere(request: web.Request, task: str) -> str | None:

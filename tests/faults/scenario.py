@@ -40,7 +40,7 @@ READS: Mapping[str, Sequence[str]] = {
 READY_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
 LOOK_SECONDS = 1.0
-ENDED = ("finished", "rejected", "failed")
+ENDED = ("finished", "rejected", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,20 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from callstream.streams.chain import Cell, Chain, Chains, Step
-from callstream.streams.event import LAST_SECOND, Body, End, Event, Failure, Hop, Json, Priority, Submission, Usage
+from callstream.streams.event import (
+    LAST_SECOND,
+    Attempt,
+    Body,
+    Burial,
+    End,
+    Event,
+    Failure,
+    Hop,
+    Json,
+    Priority,
+    Submission,
+    Usage,
+)
 from callstream.streams.outcome import Forward, Outcome
 
 DIGEST = "0" * 64
@@ -37,6 +50,18 @@ HOPS = st.builds(
     usage=st.none() | st.builds(Usage, model=TEXTS, endpoint=TEXTS, calls=_COUNTS, tokens_in=_COUNTS),
     notes=st.lists(TEXTS, max_size=2).map(tuple),
 )
+BURIALS = st.builds(
+    Burial,
+    topic=NAMES,
+    partition=st.integers(0, 9),
+    offset=_COUNTS,
+    ended_task=st.booleans(),
+    attempts=st.lists(
+        st.builds(Attempt, number=st.integers(1, 9), ended=MOMENTS, kind=NAMES, message=TEXTS, usage=st.none()),
+        max_size=2,
+    ).map(tuple),
+    before=st.none() | FAILURES,
+)
 BODIES = st.builds(
     Body,
     submission=st.builds(Submission, chain=NAMES, input=OBJECTS, callback=st.none() | st.just("https://a.test/?q=é")),
@@ -47,6 +72,9 @@ BODIES = st.builds(
     failure=st.none() | FAILURES,
     held=st.none() | TEXTS,
     result=st.none() | OBJECTS,
+    additions=st.dictionaries(NAMES, OBJECTS, max_size=1),
+    generation=_COUNTS,
+    burial=st.none() | BURIALS,
 )
 EVENTS = st.builds(
     Event,
@@ -62,7 +90,13 @@ EVENTS = st.builds(
     deadline=st.none() | SECONDS,
     traceparent=st.none() | st.just(f"00-{'0a' * 16}-{'f1' * 8}-01"),
     type=st.sampled_from(["callstream.task", "com.example/a|b", "~" * 200]),
-)
+    extensions=st.dictionaries(st.sampled_from(["flavour", "a1", "x" * 40]), TEXTS, max_size=2),
+    run=st.integers(0, 999_999),
+    parent=st.none() | TASKS,
+    inherited=st.integers(0, 64),
+    reuses=st.none() | TASKS,
+    sandbox=st.booleans(),
+).map(lambda event: event if event.parent is not None else replace(event, inherited=0))
 
 
 class Input(BaseModel):

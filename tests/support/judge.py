@@ -97,7 +97,8 @@ def judge(evidence: Evidence) -> Verdict:
         "tasks submitted": len(evidence.orders),
         "tasks accepted": len(accepted),
         "kills": len(kills),
-        "broker restarts": len(evidence.disturbances) - len(kills),
+        "orderly stops": sum(one.kind == "stop" for one in evidence.disturbances),
+        "broker restarts": sum(one.target == "broker" for one in evidence.disturbances),
         "lost": len(lost),
         "duplicate rows": len(duplicates),
         "model calls": evidence.calls,
@@ -169,7 +170,7 @@ def _missing(evidence: Evidence) -> list[str]:
 def _faults(figures: Mapping[str, Any], lost: list[str], duplicates: list[str], evidence: Evidence) -> Iterable[str]:
     if not figures["tasks accepted"] or len(lost) == figures["tasks accepted"]:
         yield "nothing succeeded, so nothing is proved"
-    if not figures["kills"]:
+    if not any(one.kind in ("kill", "stop") for one in evidence.disturbances):
         yield "nothing was killed, so nothing is proved"
     if refused := [order.task for order in evidence.orders if order.accepted is None]:
         yield f"{len(refused)} tasks were never accepted: {_some(refused)}"

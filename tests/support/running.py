@@ -44,6 +44,8 @@ PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 SHOWN_BYTES = 6_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
+UNREAD = ("callstream.verdicts", "callstream.pools", "callstream.schedules", "callstream.control")
+"""Topics that no gateway reads within its group."""
 
 Found: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 Settings = Mapping[tuple[str, ...], object]
@@ -151,6 +153,11 @@ class Tail:
 
         return list(await until(look, what))
 
+    async def all(self) -> list[Found]:
+        """Every record that is there now."""
+        await self._read()
+        return self.records
+
     async def _read(self) -> None:
         """Take in all that the topic holds now."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
@@ -199,10 +206,12 @@ class System:
         settings: Settings | None = None,
         has_gateway: bool = True,
         after: Worker | None = None,
+        tree: Path | None = None,
     ) -> Worker:
         """Start `callstream worker SERVICE…` and wait until it is ready, which only a gateway can tell.
 
-        It has a folder and a port of its own, or those of the one that it comes `after`.
+        It has a folder and a port of its own, or those of the one that it comes `after`. `tree` is where its
+        program is, if it is not this one.
         """
         folder = self.folder / f"worker-{len(self.workers) + 1}" if after is None else after.folder
         folder.mkdir(exist_ok=after is not None)
@@ -210,6 +219,8 @@ class System:
         told = {**self.settings, ("data_folder",): folder / "data", ("web", "port"): port, **(settings or {})}
         environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environment |= {environment_name(path): _text(value) for path, value in told.items()}
+        if tree is not None:
+            environment["PYTHONPATH"] = str(tree)
         with (folder / "worker.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "callstream.cli.demo.tethered", "worker", *services),
@@ -303,11 +314,13 @@ class System:
         if not hasattr(self, "_known"):
             taken = (
                 "callstream.dead",
+                "callstream.redrives",
                 "callstream.notified",
                 "callstream.finished",
                 "callstream.verdicts",
                 "callstream.pools",
                 "callstream.schedules",
+                "callstream.control",
             )
             all_topics = [name for name in await self.admin.list_topics() if name.startswith("callstream.")]
             steps = [name for name in all_topics if name not in taken]
@@ -319,7 +332,8 @@ class System:
             reads["review"].append("callstream.verdicts")
             reads["schedule"] = ["callstream.schedules"]
             reads["notify"] = ["callstream.finished"]
-            reads["gateway"] = [*steps, "callstream.finished", "callstream.notified"]
+            shown = [name for name in steps if name != "callstream.paused"]
+            reads["gateway"] = [*shown, *(name for name in taken if name in places and name not in UNREAD)]
             self._known = [
                 (service, [one for name in names for one in places[name]]) for service, names in reads.items()
             ]

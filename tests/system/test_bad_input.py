@@ -46,7 +46,7 @@ BURIED = "callstream.task.dead"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    settings: Settings = {("engine", "commit_interval_seconds"): 0.2}
+    settings: Settings = {("engine", "commit_interval_seconds"): 0.2, ("engine", "missing_version_hours"): 0.001}
     folder = tmp_path_factory.mktemp("bad-input")
     async with running_system(folder, (QUICK, PHOTOS), settings) as running:
         await running.start()

@@ -34,13 +34,14 @@ TRANSLATION = f"{ROOT / 'examples' / 'translation' / 'chain.py'}:chain"
 SECRET = "whsec_" + "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
 MUG = {"product_id": "mug", "title": "A blue mug"}
 BURIED = "callstream.task.dead"
-OTHERS = ("gateway", "intake", "prepare", "infer", "moderate", "deliver", "timer", "review", "notify", "obey")
+OTHERS = ("gateway", "intake", "prepare", "infer", "moderate", "deliver", "timer", "review", "notify", "paused", "obey")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     """Everything but the service `translate` in one process, and that one by itself in another."""
     settings: Settings = {("engine", "commit_interval_seconds"): 0.2, ("notify", "secret"): SECRET}
+    settings = {**settings, ("engine", "missing_version_hours"): 0.001}
     chains = (QUICK, OBEDIENT, LISTING, TRANSLATION)
     async with running_system(tmp_path_factory.mktemp("chain"), chains, settings) as running:
         await running.start(OTHERS)

@@ -367,3 +367,13 @@ async def test_writes_and_undos_of_two_workers_at_once_leave_the_newest_that_was
     await other.dispose()
     expected = {f"p-{p}": str(max(n for n in range(60) if n % 5 == p and n % 3 == 0)) for p in range(5)}
     assert await texts(engine) == expected
+
+
+async def test_a_sandbox_writes_nothing_and_says_what_it_would_have_written(engine: AsyncEngine) -> None:
+    step = await opened(engine)
+    outcome = await step.act(replace(event(), sandbox=True), NoCell())
+    await step.close()
+    assert isinstance(outcome, Forward)
+    assert outcome.output["would_write"] == {**row_of(event()), "title": "", "language": ""}
+    assert outcome.notes == ("sandbox: the catalogue's row of 'mug' was not written",)
+    assert [await rows(engine, table) for table in (catalogue, inference_log, chain_log)] == [[], [], []]

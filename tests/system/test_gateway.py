@@ -482,7 +482,7 @@ async def test_every_table_is_listed_with_its_rows(system: System) -> None:
     }
     async with system.worker.http.get("/v1/tables") as answer:
         tables = {table["name"]: table for table in (await answer.json())["tables"]}
-    assert set(tables) == {*keys, "latency", "spending", "parked", "timers", "schedules"}
+    assert set(tables) == {*keys, "latency", "spending", "parked", "timers", "schedules", "paused", "letters"}
     for table in tables.values():
         assert [part["partition"] for part in table["partitions"]] == [0, 1, 2, 3]
     for name, wanted in keys.items():

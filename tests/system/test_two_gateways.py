@@ -149,6 +149,47 @@ async def test_held_tasks_of_both_are_listed_and_decided_at_either(system: Syste
         await first.reaches(task, "finished")
 
 
+async def test_dead_letters_of_both_are_listed_and_decided_at_either(system: System) -> None:
+    first, second = system.workers
+    tasks = names("dead")
+    for task in tasks:
+        await first.submit("obedient", {"do": "hang"}, id=task)
+    for task in tasks:
+        await first.reaches(task, "failed")
+
+    async def listed(worker: Worker, **query: str) -> Json:
+        where = {"where": "task.startsWith('dead-')", "limit": "3", **query}
+        async with worker.http.get("/v1/dead", params=where) as answer:
+            assert answer.status == 200, await answer.text()
+            told: Json = await answer.json()
+        return told
+
+    async def all_kept() -> bool:
+        found: int = sum(group["letters"] for group in (await listed(second, group="cause"))["groups"])
+        return found == len(tasks)
+
+    await until(all_kept, "a letter of each task")
+    for worker in system.workers:
+        page = await listed(worker)
+        rest = await listed(worker, cursor=page["next"])
+        assert [row["task"] for row in page["letters"] + rest["letters"]] == sorted(tasks)
+        assert page["silent_gateways"] == 0
+    for task in tasks:
+        async with second.http.put(f"/v1/dead/{task}/input", json={"do": "forward"}) as answer:
+            assert answer.status == 200, await answer.text()
+    async with second.http.post("/v1/dead/redrive", json={"where": "task.startsWith('dead-')", "rate": 100}) as answer:
+        job = (await answer.json())["job"]
+    for task in tasks:
+        assert (await first.reaches(task, "finished"))["run"] == 1
+
+    async def done() -> bool:
+        async with first.http.get(f"/v1/dead/jobs/{job}") as answer:
+            told = await answer.json()
+        return bool(told["state"] == "done" and (told["matched"], told["sent"]) == (len(tasks), len(tasks)))
+
+    await until(done, "the job is done")
+
+
 async def test_when_one_stops_the_other_answers_for_all(system: System) -> None:
     first, second = system.workers
     # given tasks that have ended, and tasks under way, of every partition

@@ -15,11 +15,11 @@ ONLY = {
     """,
     "aiokafka": """
         streams.broadcast streams.broker streams.compacted streams.declare streams.engine streams.lag streams.records
-        streams.tail streams.transport callstream.cli
+        streams.replay streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
-        callstream.web.proxy callstream.web.relay callstream.web.reviews
+        callstream.web.peers callstream.web.proxy callstream.web.relay
     """,
     "jaeger_client": "streams.tracing",
     "rocksdict": "",
@@ -28,11 +28,15 @@ ONLY = {
 # What these decide depends on their arguments alone: no I/O, no clock, no chance.
 PURE = """
     streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
-    streams.errorclass streams.letters streams.retry_budget streams.steady streams.submission streams.timespent
-    streams.timing streams.topics streams.ownership streams.watchdog
+    streams.errorclass streams.letters streams.retry_budget streams.routes streams.steady streams.submission
+    streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    tables.latency tables.tasks tables.timers
-    agents.delivery.rows agents.inference.answer agents.inference.call
+    streams.conditions tables.latency tables.letters tables.tasks tables.timers
+    agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
+    agents.control.commands agents.control.controls
+    streams.replay.lineage streams.replay.selection streams.replay.where
+    agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
+    agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
     agents.inference.admission.tokens agents.inference.admission.window agents.inference.fallback

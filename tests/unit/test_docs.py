@@ -60,6 +60,8 @@ BEYOND_SETTINGS = {
     "after_seconds",
     "deadline_seconds",
     "expected_seconds",
+    "delay_seconds",
+    "within_seconds",
 }
 
 
@@ -154,6 +156,7 @@ def test_commands_are_there(name: str) -> None:
         for command in [
             " ".join(words[:1]),
             *(f"{words[0]} {each}" for each in words[1:2] for each in each.split("|")),
+            " ".join(words[:3]),
         ]:
             if command in known:
                 options = {option for parameter in known[command].params for option in parameter.opts}

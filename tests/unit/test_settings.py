@@ -132,6 +132,7 @@ def test_names_that_are_not_settings_pass(monkeypatch: pytest.MonkeyPatch) -> No
         ("CALLSTREAM_WEB", "{", "web (env CALLSTREAM_WEB): takes JSON, and this is none"),
         ("CALLSTREAM_WEB__PORT__X", "1", "web.port"),
         ("CALLSTREAM_RETENTION_HOURS", "1", "seen_hours (24) is longer than retention_hours (1)"),
+        ("CALLSTREAM_BLOBS__KEEP_HOURS", "100", "blobs.keep_hours (100) is less than retention_hours (168)"),
         ("CALLSTREAM_BLOBS__MAX_BYTES", "4096", "web.max_blob_bytes (16,777,216) is more than blobs.max_bytes (4,096)"),
     ],
 )

@@ -7,7 +7,7 @@ second. Whoever holds one gives it back with what came of the call.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -94,6 +94,7 @@ class Gate:
         self._blocked_head: Waiting | None = None
         self._blocked_reason: Reason | None = None
         self._pace = Pace()
+        self.paused: Callable[[], bool] = lambda: False
         self.looks = 0
         """Grows while calls wait for a reason that is known: this replica is alive, however long that takes."""
         self.decided: Counter[str] = Counter()
@@ -131,6 +132,10 @@ class Gate:
             self._seats.pop(place, None)
             if self._queue.discard(place) is not None:
                 self.pump()
+
+    def owners(self) -> Iterator[tuple[str, str]]:
+        """Tenant and task of each call that waits."""
+        return ((seat.call.tenant, seat.call.task) for seat in self._seats.values() if not seat.granted.done())
 
     def reconfigured(self, desks: Sequence[Desk], good_for: float) -> None:
         """Other endpoints, or the same with other settings, from now on."""
@@ -190,7 +195,9 @@ class Gate:
             if len(found) < most:
                 found[f"{seat.call.tenant}/{seat.call.task}"] = {
                     "pool": self.name,
-                    "reason": str(blocked.reason if waiting is head else Reason.FAIR_SHARE),
+                    "reason": str(
+                        blocked.reason if waiting is head or blocked.reason is Reason.PAUSED else Reason.FAIR_SHARE
+                    ),
                     "waits_for": f"{blocked.reason} of {blocked.endpoint}" if blocked.endpoint else str(blocked.reason),
                     "lane": waiting.lane,
                     "tokens": waiting.tokens,
@@ -250,6 +257,8 @@ class Gate:
         )
 
     def _decide(self, seat: _Seat, head: Waiting, now: float) -> Decision:
+        if self.paused():
+            return Wait(Reason.PAUSED)
         desks = (desk for desk in self.desks if desk.options.name not in seat.call.avoid)
         views = [desk.view(*self._purse.opens(desk.accounts, seat.amount, now), now) for desk in desks]
         return decide(seat.amount, head.deadline, views, seat.call.tried, now)

@@ -1,6 +1,8 @@
 """All gates of one replica: the pools of the settings, what their accounts may spend, and what their endpoints bear."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from callstream.agents.inference.admission.allowance import DAY_SECONDS, MINUTE_SECONDS, Limit, Unit
 from callstream.agents.inference.admission.breaker import Breaker
@@ -49,6 +51,7 @@ class Gates(Mapping[str, Gate]):
         self._desks: dict[str, Desk] = {}
         self._purse = self._new_purse(NoRows(), 1)
         self.pools: dict[str, PoolOptions] = {}
+        self.paused: Callable[[str], bool] = lambda _pool: False
         self._build()
 
     def __getitem__(self, pool: str) -> Gate:
@@ -87,6 +90,15 @@ class Gates(Mapping[str, Gate]):
             calls |= gate.waiting(MOST_CALLS - len(calls))
         return {"pools": [gate.snapshot() for gate in self._gates.values()], "calls": calls}
 
+    def tasks(self) -> Counter[tuple[str, str]]:
+        """How many calls of each task wait, by tenant and id."""
+        return Counter(owner for gate in self._gates.values() for owner in gate.owners())
+
+    @property
+    def resting(self) -> bool:
+        """Whether calls wait because their pool is paused."""
+        return any(len(gate) and gate.paused() for gate in self._gates.values())
+
     def pump(self) -> None:
         """Look again: what is owned has changed."""
         for gate in self._gates.values():
@@ -95,6 +107,9 @@ class Gates(Mapping[str, Gate]):
     async def close(self) -> None:
         """Stop writing."""
         await self._purse.close()
+
+    def _is_paused(self, pool: str) -> bool:
+        return self.paused(pool)
 
     def _new_purse(self, rows: SpendingRows, partitions: int) -> Purse:
         return Purse(self._accounts(), partitions, self._options.window_margin_seconds, rows, self._clocks)
@@ -123,6 +138,7 @@ class Gates(Mapping[str, Gate]):
                     self._clocks,
                     options.window_margin_seconds - SEND_SPARE_SECONDS,
                 )
+                gate.paused = partial(self._is_paused, name)
             else:
                 gate.reconfigured(desks, options.window_margin_seconds - SEND_SPARE_SECONDS)
         for name in set(self._gates) - set(options.pools):

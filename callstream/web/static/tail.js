@@ -2,7 +2,7 @@
 "use strict";
 {
   const MOST_ROWS = 100;
-  const STATES = new Set(["accepted", "running", "held", "finished", "rejected", "failed"]);
+  const STATES = new Set(["accepted", "running", "held", "finished", "rejected", "failed", "cancelled"]);
   const tail = document.querySelector("[data-tail]");
   const part = (name) => tail.querySelector(`[data-${name}]`);
   const [rows, status, filter, pause, empty] = ["rows", "status", "filter", "pause", "empty"].map(part);

@@ -7,14 +7,15 @@ import pytest
 
 from callstream.agents.actor import Actor
 from callstream.agents.fakes import FakeDelivery, FakePorts, deliver, stream
+from callstream.agents.joining import Join
 from callstream.agents.ports import Delivery, Policy
-from callstream.streams.chain import Attempts, Cell, UnknownChain
+from callstream.streams.chain import Attempts, Cell, Chain, Chains, UnknownChain
 from callstream.streams.event import End, Event, Failure, Waiting, WaitReason
 from callstream.streams.letters import is_unreadable
-from callstream.streams.outcome import Bury, Finish, Forward, Hold, Outcome, Resume, Retry
+from callstream.streams.outcome import Bury, FanOut, Finish, Forward, Hold, Outcome, Resume, Retry, Subtask
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.wire import MAX_BODY_BYTES, LogUnavailable, Record, decode, encode
-from tests.support.events import CHAINS, an_event
+from tests.support.events import CHAINS, Input, Say, an_event
 
 AT_ONCE = Attempts(most=3, first_pause_seconds=0.0)
 SLOW = Failure(kind="slow", message="not now")
@@ -301,9 +302,8 @@ async def test_no_error_of_a_step_stops_the_worker(error: BaseException) -> None
         Forward(["text"]),  # type: ignore[arg-type]
         Hold("x", {"text": object()}),
         Finish({"text": "\ud800"}),
-        Resume(an_event(chain="elsewhere"), Forward()),
     ],
-    ids=["none", "dict", "nan", "large", "list", "object", "half", "unknown chain"],
+    ids=["none", "dict", "nan", "large", "list", "object", "half"],
 )
 async def test_an_outcome_that_cannot_be_performed_is_a_burial(outcome: Any) -> None:
     ports = FakePorts()
@@ -409,11 +409,16 @@ async def test_what_another_service_answers_for_is_left_to_it() -> None:
     unreadable, misplaced = deliver(events("a", "a"), "infer")
     unreadable.value = b"?"
     misplaced.partition = 63
+    handed: list[Delivery] = []
+
+    async def look(delivery: Delivery) -> None:
+        handed.append(delivery)
+
     actor = an_actor(Script(forward), ports)
-    actor.observed = frozenset({"callstream.infer"})
+    actor.observed, actor.unreadable = frozenset({"callstream.infer"}), look
     await actor.run(stream([unreadable, misplaced]))
     assert await actor.drain(5.0)
-    assert (ports.sent, unreadable.acked) == ([], [0, 1])
+    assert (ports.sent, unreadable.acked, handed) == ([], [0, 1], [unreadable])
 
 
 async def test_a_revocation_cancels_what_runs_and_nothing_is_acknowledged_after() -> None:
@@ -724,3 +729,37 @@ async def test_an_event_too_large_for_what_was_tried_waits_where_it_is() -> None
     full = an_event(outputs={"big": {"text": "x" * (MAX_BODY_BYTES - 250)}})
     ports, _ = await timed(Retry(SLOW, 0.01), full, held=0.0)
     assert "timer" not in ports.topics()
+
+
+async def test_many_records_of_one_event_are_sent_side_by_side_and_the_last_one_after_them() -> None:
+    # Given a step that starts many sub-tasks
+    chains = Chains([Chain("shop", Input, (Say("facts", "prepare"), Join()))])
+    ports = FakePorts()
+    role = Script(giving(FanOut([Subtask("shop", {}) for _ in range(150)])))
+    actor = Actor(role, ports, chains, concurrency=1, max_unfinished=1)
+    ports.hold()
+    [delivery] = deliver(events("a"), "prepare")
+    running = asyncio.create_task(actor.run(stream([delivery])))
+    await settled()
+    # when the log takes its time, then many wait for it at once
+    assert ports.waiting == 64
+    ports.release()
+    await running
+    assert await actor.drain(5)
+    # and the task itself comes last
+    assert ports.topics() == ["intake"] * 150 + ["join"]
+    assert delivery.acked == [0]
+
+
+async def test_where_one_of_many_records_is_not_taken_the_event_stays() -> None:
+    chains = Chains([Chain("shop", Input, (Say("facts", "prepare"), Join()))])
+    ports = FakePorts()
+    ports.refuse("intake")
+    role = Script(giving(FanOut([Subtask("shop", {}) for _ in range(9)])))
+    actor = Actor(role, ports, chains, concurrency=1, max_unfinished=1)
+    [delivery] = deliver(events("a"), "prepare")
+    actor_run = asyncio.create_task(actor.run(stream([delivery])))
+    await settled()
+    assert (delivery.acked, ports.sent) == ([], [])
+    assert [type(error) for error in ports.crashes] == [LogUnavailable]
+    actor_run.cancel()

@@ -8,8 +8,33 @@ from hypothesis import strategies as st
 
 from callstream.agents.settle import LEFT_OUT, Work, line, settle
 from callstream.streams.chain import Chain, Chains, UnknownChain
-from callstream.streams.event import MAX_HOPS, MAX_NOTES, TASK, VERDICT, End, Event, Failure, Hop, Json, Usage
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Keep, Outcome, Resume, Retry
+from callstream.streams.event import (
+    LETTER_COMMAND,
+    MAX_HOPS,
+    MAX_NOTES,
+    TASK,
+    VERDICT,
+    Attempt,
+    End,
+    Event,
+    Failure,
+    Hop,
+    Json,
+    Usage,
+)
+from callstream.streams.outcome import (
+    Again,
+    Announce,
+    Bury,
+    Cancelled,
+    Finish,
+    Forward,
+    Hold,
+    Keep,
+    Outcome,
+    Resume,
+    Retry,
+)
 from callstream.streams.wire import MAX_BODY_BYTES, Record, decode, encode
 from tests.support.events import CHAINS, EVENTS, FAILURES, OBJECTS, TEXTS, Input, Say, an_event
 
@@ -111,7 +136,11 @@ def test_bury_of_one_event_alone_does_not_end_the_task() -> None:
     assert [topic for topic, _ in sent(an_event(), Bury(BROKEN, ends_task=False))] == ["dead"]
 
 
-@pytest.mark.parametrize("event", [an_event(end=End.FINISHED), an_event(type=VERDICT)], ids=["ended", "verdict"])
+@pytest.mark.parametrize(
+    "event",
+    [an_event(end=End.FINISHED), an_event(type=VERDICT), an_event(type=LETTER_COMMAND)],
+    ids=["ended", "verdict", "command"],
+)
 def test_bury_of_what_tells_of_a_task_does_not_end_it(event: Event) -> None:
     assert [topic for topic, _ in sent(event, Bury(BROKEN))] == ["dead"]
 
@@ -286,3 +315,60 @@ def test_whatever_is_sent_its_reader_takes_and_whatever_is_not_can_be_buried(eve
         read(record)
     if isinstance(outcome, Bury):
         assert records[0].topic == "callstream.dead"
+
+
+@pytest.mark.parametrize(("known", "told"), [(0, [2]), (1, [1, 2]), (2, [1, 2]), (40, [*range(1, 9), *range(33, 41)])])
+def test_a_dead_letter_tells_of_its_record_and_of_each_attempt_once(known: int, told: list[int]) -> None:
+    failed = tuple(Attempt(number=number, ended=1.0, kind="bug", message="broken") for number in range(1, known + 1))
+    work = replace(WORK, attempts=max(2, known), origin=("callstream.infer", 3, 7), failed=failed)
+    before = Failure(kind="rejected", message="a claim")
+    [letter] = settle(an_event(end=End.REJECTED, failure=before), Bury(BROKEN, usage=Usage(endpoint="e")), work, CHAINS)
+    burial = read(letter)[1].body.burial
+    assert burial is not None
+    assert (burial.topic, burial.partition, burial.offset) == ("callstream.infer", 3, 7)
+    assert (burial.ended_task, burial.before) == (False, before)
+    assert [attempt.number for attempt in burial.attempts] == told
+
+
+def test_what_ends_a_task_says_so_in_its_letter_alone() -> None:
+    [(_, dead), (_, ended)] = sent(an_event(), Bury(BROKEN))
+    assert dead.body.burial is not None
+    assert dead.body.burial.ended_task
+    assert ended.body.burial is None
+
+
+def test_only_the_first_step_waits_for_the_start_of_its_task() -> None:
+    [(first, _)] = sent(an_event(sequence=0, run_at=99.0), Forward())
+    [(second, _)] = sent(an_event(sequence=1, run_at=99.0), Forward())
+    assert (first, second) == ("timer", "infer")
+
+
+def test_a_cancelled_task_has_the_same_end_wherever_it_is_met() -> None:
+    before = [an_event(sequence=sequence) for sequence in (1, 2, 3)] + [an_event(sequence=0, version=0)]
+    ends = [sent(event, Cancelled("by ada", Usage(calls=1)))[0] for event in before]
+    assert {(topic, ended.id, ended.type) for topic, ended in ends} == {
+        ("finished", "4:acme:mug-1/4/1", "callstream.task.cancelled")
+    }
+    for _, ended in ends:
+        assert (ended.body.end, ended.body.result) == (End.CANCELLED, None)
+        assert ended.body.failure == Failure(kind="cancelled", message="by ada", step="facts")
+        assert (ended.body.trail[-1].notes[-1], ended.body.trail[-1].usage) == ("by ada", Usage(calls=1))
+
+
+def test_a_task_of_an_unknown_chain_or_with_a_full_trail_can_be_cancelled_too() -> None:
+    hop = Hop(step="facts", service="prepare", started=0.0, ended=1.0)
+    for event in (an_event(chain="nowhere"), an_event(trail=(hop,) * MAX_HOPS)):
+        [(_, ended)] = sent(event, Cancelled("by ada"))
+        assert (ended.body.end, len(ended.body.trail) <= MAX_HOPS) == (End.CANCELLED, True)
+
+
+@given(EVENTS)
+def test_a_paused_event_goes_aside_as_it_is(event: Event) -> None:
+    assert sent(event, Again(paused=True)) == [("paused", event)]
+
+
+def test_and_comes_back_to_its_own_step() -> None:
+    event = an_event(sequence=2, priority="high", attempt=2, outputs={"facts": {"a": 1}})
+    assert sent(event, Again()) == [("infer.high", event)]
+    with pytest.raises(UnknownChain):
+        sent(an_event(sequence=9), Again())

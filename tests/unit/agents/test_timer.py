@@ -15,7 +15,7 @@ from callstream.streams.ownership import Claim, LostOwnership
 from callstream.streams.timing import Timed, delayed
 from callstream.streams.wire import LogUnavailable, Record, encode
 from callstream.tables.fakes import MemoryRows
-from callstream.tables.timers import Timers
+from callstream.tables.timers import MOST_AT_ONCE, Timers
 from tests.support.events import an_event
 
 CLAIM = Claim(0, 0)
@@ -55,7 +55,7 @@ class Desk:
         await self.timers.put(CLAIM, Timed(round(seconds * 1_000_000), Record(INFER, b"k", name.encode(), [])))
 
     def left(self) -> int:
-        return len(list(self.rows.scan(0)))
+        return len(list(self.rows.scan(0, most=10_000)))
 
 
 def a_role(rows: MemoryRows, blobs: BlobStore | None = None) -> TimerRole:
@@ -168,3 +168,20 @@ async def test_a_batch_under_way_may_end_and_none_begins(way: str) -> None:
     assert await desk.releaser.step() == 0
     desk.releaser.revoke()
     assert await desk.releaser.step() == (1 if way == "hand_over" else 0)
+
+
+async def test_what_is_wanted_early_is_sent_and_the_rest_stays_until_it_is_due() -> None:
+    # given more rows than are looked at in one go, all of them far ahead
+    desk = Desk()
+    for number in range(MOST_AT_ONCE + 10):
+        await desk.set(NOW + HOUR + number, str(number))
+    # when some are wanted now
+    wanted = {"0", "7", str(MOST_AT_ONCE + 3)}
+    await desk.releaser.release_early(lambda record: record.value.decode() in wanted)
+    # then these are sent once, and their rows are gone
+    assert (sorted(desk.log.sent, key=int), desk.left()) == (sorted(wanted, key=int), MOST_AT_ONCE + 7)
+    desk.now = NOW + 2 * HOUR
+    while await desk.releaser.step():
+        pass
+    assert sorted(map(int, desk.log.sent)) == list(range(MOST_AT_ONCE + 10))
+    assert desk.left() == 0

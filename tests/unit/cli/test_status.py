@@ -73,3 +73,25 @@ def test_a_line_tells_how_long_and_why() -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.0031, "3 ms"), (1.24, "1.2 s"), (125, "2 min 5 s")])
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_missing_version_is_named_with_how_long_it_is_missing() -> None:
+    missing = {"chain": "product-copy", "version": 3, "service": "infer", "since": 1.0, "sequence": 2}
+    console = Console(width=160, record=True)
+    console.print(tree({**ROW, "state": "running", "missing": missing}))
+    assert "held: version 3 of product-copy is not on infer · for " in console.export_text()
+
+
+def test_what_the_timer_has_says_until_when_and_what_failed() -> None:
+    scheduled = {**ROW, "state": "accepted", "waiting": {"reason": "scheduled", "until": 86_400.0 * 365}}
+    assert "scheduled for 197" in shown(scheduled)
+    failure = {"kind": "busy", "message": "the oven is full [now]", "step": "copy"}
+    retry = {"reason": "retry", "until": 86_400.0 * 365, "attempts": 2, "failure": failure}
+    text = " ".join(shown({**ROW, "state": "running", "waiting": retry}).split())
+    assert "retry at 197" in text
+    assert "after attempt 2: busy: the oven is full [now]" in text
+
+
+def test_what_was_put_aside_says_what_it_waits_for() -> None:
+    aside = {"pool": "large", "reason": "fair-share", "waits_for": "its turn", "lane": "low", "put_aside": 7}
+    assert "large: fair-share, behind what waits for its turn" in " ".join(shown({**ROW, "waiting": aside}).split())

@@ -31,7 +31,7 @@ from callstream.streams.wire import (
     epoch,
     timestamp,
 )
-from tests.support.events import EVENTS, SECONDS, an_event
+from tests.support.events import DIGEST, EVENTS, SECONDS, an_event
 
 STRUCTURED: Headers = [("content-type", STRUCTURED_TYPE.encode())]
 GOOD = encode(an_event(deadline=20.0, traceparent=f"00-{'a' * 32}-{'b' * 16}-01"), "callstream.prepare")
@@ -346,3 +346,34 @@ def test_a_large_wrong_body_takes_bounded_time(value: bytes) -> None:
         decode(value, GOOD.headers)
     assert len(str(refused.value)) < 2_100
     assert time.process_time() - started < 5
+
+
+def test_attributes_and_members_of_a_newer_program_pass_through_as_they_are() -> None:
+    # Given an event with an attribute and a member that this program does not know
+    record = encode(an_event(extensions={"flavour": "new é"}), "t").headers
+    value = json.dumps({"submission": {"chain": "shop", "input": {}}, "digest": DIGEST, "additions": {"f": {"a": [1]}}})
+    # when it is read, changed and written, in both modes
+    event = decode(value.encode(), [*record])
+    again = encode(event.with_body(outputs={"copy": {}}), "t")
+    # then both are still there
+    assert dict(again.headers)["ce_flavour"] == "new é".encode()
+    assert json.loads(again.value)["additions"] == {"f": {"a": [1]}}
+    envelope = json.dumps(as_json(event)).encode()
+    assert decode(envelope, [("content-type", b"application/cloudevents+json")]) == event
+
+
+def test_names_that_cloudevents_does_not_have_are_nobodys() -> None:
+    headers = [*encode(an_event(), "t").headers, ("ce_not-a-name", b"x"), ("other", b"y"), ("ce_" + "x" * 41, b"z")]
+    assert decode(encode(an_event(), "t").value, headers).extensions == {}
+
+
+def test_no_event_carries_any_number_of_attributes() -> None:
+    record = encode(an_event(), "t")
+    with pytest.raises(BadEvent, match="17 attributes are not known here; at most 16"):
+        decode(record.value, [*record.headers, *((f"ce_a{n}", b"") for n in range(17))])
+
+
+def test_an_extension_takes_no_known_name() -> None:
+    record = encode(an_event(extensions={"tenant": "other"}), "t")
+    assert decode(record.value, [*record.headers]).tenant == "acme"
+    assert an_event(extensions={"a": "1"}).extended(a=None, b="2").extensions == {"b": "2"}

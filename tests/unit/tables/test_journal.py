@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from callstream.streams.event import Event, Failure, Hop, Json
+from callstream.streams.event import End, Event, Failure, Hop, Json
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.wire import LogUnavailable
 from callstream.tables import journal
@@ -227,3 +227,9 @@ async def test_another_partition_is_another_row(gateway: Gateway) -> None:
     await gateway.record(at(1))
     assert gateway.journal.row(1, at(1).key) is None
     assert gateway.journal.row(0, at(1).key) == gateway.row(replace(at(1)))
+
+
+async def test_the_hop_that_was_cut_by_a_cancel_counts_as_no_latency(gateway: Gateway) -> None:
+    await gateway.record(at(3, end=End.CANCELLED, failure=Failure(kind="cancelled", message="by ada")))
+    steps = {decode_key(key).step for key, _ in gateway.latencies.written}
+    assert steps == {"s0", "s1"}

@@ -16,7 +16,7 @@ from callstream.streams.event import (
     Waiting,
     WaitReason,
 )
-from callstream.streams.outcome import Announce, Bury, Finish, Forward, Hold, Outcome, Resume
+from callstream.streams.outcome import Announce, Bury, Cancelled, Finish, Forward, Hold, Outcome, Resume
 from callstream.streams.wire import decode
 from callstream.tables.tasks import fold, state_of
 from tests.support.events import CHAINS, EVENTS, an_event
@@ -44,6 +44,7 @@ CALLED = Usage(model="m", endpoint="e", calls=2, repeated=1, tokens_in=5, tokens
 FINISHED = way(Forward({"a": 1}), Forward({"b": 2}, CALLED, ("note",)), Forward({"c": 3}))
 FAILED = way(Forward({"a": 1}), Bury(Failure(kind="bug", message="broken", traceback="where")))
 REJECTED = way(Forward({"a": 1}), Finish({"word": "best"}, rejected=True, reason="a claim"))
+CANCELLED = way(Forward({"a": 1}), Cancelled("by ada"))
 HELD = way(Forward({"a": 1}), Hold("a person must look", {"word": "best"}))
 REVIEWED = [*HELD, *after(HELD[-1], Resume(replace(HELD[-1], sequence=2, type="callstream.task"), Forward({"ok": 1})))]
 TOLD = [*FINISHED, *after(FINISHED[-1], Announce({"callback": {"state": "delivered"}}), "notify", "notify")]
@@ -102,9 +103,13 @@ def test_what_a_row_has_seen_does_not_touch_it() -> None:
 def test_a_row_never_goes_backwards(events: list[Event]) -> None:
     row: Json | None = None
     for event in events:
-        before = (-1, False) if row is None else (row["sequence"], row["state"] in ("finished", "rejected", "failed"))
+        before = (-1, -1, False) if row is None else standing(row)
         row, _ = fold(row, event, CHAINS, 99.0)
-        assert (row["sequence"], row["state"] in ("finished", "rejected", "failed")) >= before
+        assert standing(row) >= before
+
+
+def standing(row: Json) -> tuple[int, int, bool]:
+    return row["run"], row["sequence"], row["state"] in ("finished", "rejected", "failed")
 
 
 @pytest.mark.parametrize(
@@ -193,3 +198,58 @@ def test_a_row_says_why_the_timer_has_its_task_and_until_when() -> None:
 @pytest.mark.parametrize("name", ["started", "back", "done"])
 def test_a_task_that_came_back_waits_no_more(name: str) -> None:
     assert "waiting" not in folded(WAYS[name])[0]
+
+
+RUN = [replace(event, run=1) for event in FINISHED[2:]]
+
+
+@given(st.permutations([*FAILED, *RUN] * 2))
+def test_a_later_run_stands_over_an_earlier_one_in_any_order(events: list[Event]) -> None:
+    row, _ = folded(events)
+    assert (row["state"], row["run"], row["failure"]) == ("finished", 1, None)
+    assert [step["step"] for step in row["steps"]] == ["intake", "facts", "facts", "facts"]
+
+
+def test_a_later_run_counts_its_own_hops_and_none_of_those_it_kept() -> None:
+    row, before = folded(FAILED)
+    kept = RUN[0].with_body(trail=RUN[0].body.trail[:2])
+    row, hops = fold(row, kept, CHAINS, 99.0)
+    assert (row["state"], row["callback"], hops) == ("running", None, ())
+    row, hops = fold(row, RUN[-1], CHAINS, 99.0)
+    assert hops == RUN[-1].body.trail[2:]
+    assert len(before) == 3
+
+
+def test_a_later_run_that_is_seen_at_its_end_first_counts_all_that_it_did() -> None:
+    kept, own = RUN[-1].body.trail[:2], RUN[-1].body.trail[2:]
+    later = tuple(hop.model_copy(update={"started": hop.started + 100, "ended": hop.ended + 100}) for hop in own)
+    _, hops = fold(folded(FAILED)[0], RUN[-1].with_body(trail=(*kept, *later)), CHAINS, 999.0)
+    assert hops == later
+
+
+def test_a_remark_about_an_earlier_run_does_not_touch_a_later_one() -> None:
+    row, _ = folded([*FAILED, *RUN])
+    [told] = [event for event in TOLD if event.type == TASK_NOTIFIED]
+    assert fold(row, told, CHAINS, 99.0) == (row, ())
+    assert fold(row, replace(told, run=1), CHAINS, 99.0)[0]["callback"] == {"state": "delivered"}
+
+
+def test_a_task_that_has_ended_is_not_cancelled_any_more_and_a_cancelled_one_ends_no_other_way() -> None:
+    rejected, cancelled = REJECTED[-1], CANCELLED[-1]
+    assert cancelled.sequence > rejected.sequence
+    for first, second in ((rejected, cancelled), (FINISHED[-1], cancelled), (cancelled, FINISHED[-1])):
+        row, _ = fold(None, first, CHAINS, 1.0)
+        assert fold(row, second, CHAINS, 2.0) == (row, ())
+
+
+def test_a_replayed_task_shows_its_parents_steps_and_counts_only_its_own() -> None:
+    # given the event that starts a replay behind one step
+    child = replace(FINISHED[2], task="mug-1~0", parent="mug-1", inherited=2, sandbox=True)
+    row, hops = fold(None, child, CHAINS, 20.0)
+    # then the parent's hops are shown, and are no new ones
+    assert ([step["step"] for step in row["steps"]], hops) == (["intake", "facts"], ())
+    assert (row["parent"], row["inherited"], row["sandbox"]) == ("mug-1", 2, True)
+    # when it takes a step, then that one is
+    [done] = after(child, Forward({"b": 2}), "infer", "copy")
+    row, hops = fold(row, done, CHAINS, 21.0)
+    assert ([hop.step for hop in hops], row["parent"]) == (["copy"], "mug-1")

@@ -62,7 +62,10 @@ async def test_answers_are_guarded(client: Client) -> None:
 async def test_pools_are_what_the_replicas_told(client: Client, port: FakePort) -> None:
     port.replicas = {"node-1:7": [{"pool": "copywriter"}]}
 
-    assert await (await client.get("/v1/pools")).json() == {"replicas": {"node-1:7": [{"pool": "copywriter"}]}}
+    assert await (await client.get("/v1/pools")).json() == {
+        "replicas": {"node-1:7": [{"pool": "copywriter"}]},
+        "paused": {},
+    }
 
 
 async def test_a_task_says_why_it_waits_until_it_has_ended(client: Client, port: FakePort) -> None:

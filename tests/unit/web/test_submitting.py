@@ -7,6 +7,7 @@ import pytest
 
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Priority
+from callstream.streams.keys import task_key
 from callstream.web.fake import FakePort
 from callstream.web.port import Unavailable
 from tests.unit.web.conftest import Client, Start, submission
@@ -120,3 +121,20 @@ async def test_what_did_not_reach_the_log_is_told_and_forgotten(start: Start, ch
     assert (failed.status, again.status) == (503, 202)
     assert failed.headers["Retry-After"] == "1"
     assert (await failed.json())["detail"] == "the log is gone"
+
+
+async def test_what_the_timer_has_is_told_on_every_way_and_no_gate_takes_its_place(
+    client: Client, port: FakePort
+) -> None:
+    await client.post("/v1/tasks", json=submission(id="mug-1"))
+    failure = {"kind": "busy", "message": "the oven is full", "step": "copy"}
+    waiting = {"reason": "retry", "until": 86_400.0 * 365, "attempts": 2, "failure": failure}
+    key = task_key("default", "mug-1")
+    port.tables_by_name["tasks"][key] |= {"waiting": waiting}
+    port.calls["default", "mug-1"] = {"pool": "large", "reason": "fair-share"}
+
+    told = await client.get("/v1/tasks/mug-1")
+    page = await client.get("/tasks/mug-1", headers={"Accept": "text/html"})
+
+    assert (await told.json())["waiting"] == waiting
+    assert "after attempt 2: busy: the oven is full" in await page.text()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,3 +79,8 @@ def test_the_same_event_gives_the_same_rows() -> None:
 def test_what_is_no_catalogue_row(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CatalogueRow.model_validate(given)
+
+
+def test_a_replays_log_has_the_calls_that_it_made_itself_and_not_its_parents() -> None:
+    assert written(replace(event(), parent="mug-0", inherited=2)).inference == ()
+    assert len(written(replace(event(), parent="mug-0", inherited=1)).inference) == 1

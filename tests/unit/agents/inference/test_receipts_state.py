@@ -139,3 +139,18 @@ def test_no_answer_is_lost_while_there_is_room(steps: list[tuple[str, int, str]]
         answered |= {number} if what == "answer" else set()
 
     assert all(found(row, str(number)).state is State.ANSWERED for number in answered)
+
+
+def test_what_a_step_has_taken_counts_its_answers_and_what_was_left_open() -> None:
+    row = receipts.answer(receipts.start(None, "t/2/call-1", started()), "t/2/call-1", REPLY)
+    row = receipts.start(receipts.start(row, "t/2/call-2", started("a")), "t/2/call-2", started("b"))
+    row = receipts.start(row, "t/3/call-1", started())
+    failed = receipts.fail(receipts.start(row, "t/2/call-3", started()), "t/2/call-3")
+
+    taken = receipts.taken(failed, "t/2/")
+
+    assert taken == Usage(model="writer", endpoint="local", calls=3, tokens_in=12, tokens_out=3)
+    assert receipts.taken(row, "t/9/") is None
+    assert receipts.taken(None, "t/2/") is None
+    open_one = receipts.taken(receipts.start(None, "t/1/call-1", started()), "t/1/")
+    assert open_one == Usage(endpoint="local", calls=1)

@@ -184,3 +184,20 @@ async def test_closing_ends_every_call() -> None:
         await waiting
     assert failure.value.kind == "stopping"
     assert endpoint.cancelled.is_set()
+
+
+async def test_calls_of_a_task_are_cut_without_a_grace_time_once_nobody_waits_for_them() -> None:
+    layer, endpoint = flights(), Endpoint()
+    first = asyncio.ensure_future(layer(endpoint)(a_call()))
+    await endpoint.arrived.wait()
+    owner = (a_call().tenant, a_call().task)
+    assert layer.tasks()[owner] == 1
+
+    layer.cut(*owner)
+    assert layer.snapshot() == FlightsSnapshot(claimed=1, unclaimed=0)
+    await cancelled(first)
+    layer.cut("another", owner[1])
+    assert layer.snapshot() == FlightsSnapshot(claimed=0, unclaimed=1)
+    layer.cut(*owner)
+    await endpoint.cancelled.wait()
+    assert (layer.snapshot(), layer.tasks()[owner]) == (FlightsSnapshot(0, 0), 0)

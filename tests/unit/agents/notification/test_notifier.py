@@ -1,11 +1,12 @@
 from base64 import b64encode
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 
 from callstream.agents.notification import Notifier, NotifyOptions
 from callstream.streams.event import Body, End, Event, Json, Submission
-from callstream.streams.outcome import Bury, Keep
+from callstream.streams.outcome import Announce, Bury, Keep
 
 SECRET = SecretStr("whsec_" + b64encode(b"k" * 32).decode())
 
@@ -58,3 +59,15 @@ def test_the_actor_waits_longer_than_one_try_takes() -> None:
     policy = Notifier(NotifyOptions(attempts=3, timeout_seconds=7)).policy
     assert policy.attempts.most == 3
     assert policy.timeout_seconds > 7
+
+
+async def test_a_sandbox_calls_nobody_and_says_whom_it_would_have_called() -> None:
+    # given an ended task of a sandbox, and a notifier that is not even open
+    given = replace(event(), sandbox=True)
+    # when it is to be told of
+    outcome = await Notifier(NotifyOptions(secret=SECRET)).act(given, NoCell())
+    # then that is all there is
+    callback = given.body.submission.callback
+    assert outcome == Announce({"callback": {"state": "sandbox", "attempts": 0, "url": callback}})
+    nobody = await Notifier(NotifyOptions(secret=SECRET)).act(replace(event(callback=None), sandbox=True), NoCell())
+    assert nobody == Keep()

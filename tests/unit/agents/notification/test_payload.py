@@ -52,3 +52,7 @@ def test_the_library_verifies_what_was_signed() -> None:
     headers = signed_headers(SECRET, event(), body, now)
     assert Webhook(SECRET).verify(body, headers)["data"]["id"] == "mug.1"
     assert headers["webhook-timestamp"] == str(int(now))
+
+
+def test_a_task_that_was_taken_up_again_has_a_new_end() -> None:
+    assert webhook_id(replace(event(), run=1)) != webhook_id(event())

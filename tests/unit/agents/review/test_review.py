@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from callstream.agents.control.commands import CancelTask
 from callstream.agents.review import ReviewDesk, Verdict, refusal, verdict_event
 from callstream.agents.settle import Work, settle
 from callstream.streams.chain import Chain, Chains, Step
@@ -197,3 +198,40 @@ def test_a_verdict_survives_the_wire_and_carries_no_more_than_it_needs() -> None
     assert (read.type, read.sequence, read.deadline) == (VERDICT_TYPE, 3, None)
     assert read.body.outputs == {"verdict": said().body.outputs["verdict"]}
     assert read.body.submission.input == {}
+
+
+async def test_a_task_that_was_taken_up_again_is_held_anew_and_an_old_verdict_decides_nothing() -> None:
+    cell = RowCell()
+    await ReviewDesk().act(held(), cell)
+    await ReviewDesk().act(said(), cell)
+    again = replace(held(), run=1)
+    assert await ReviewDesk().act(again, cell) == Keep()
+    assert await ReviewDesk().act(said(), cell) == Keep()
+    assert cell.value is not None
+    assert cell.value["state"] == "held"
+    assert isinstance(await ReviewDesk().act(verdict_event(again, verdict(), 30.0), cell), Resume)
+    assert await ReviewDesk().act(held(), cell) == Keep()
+
+
+CANCEL = CancelTask(at=30.0, by="ada", tenant="acme", task="mug-1", before=30.0)
+
+
+async def test_a_cancelled_task_ends_whatever_comes_first_and_takes_no_verdict_any_more() -> None:
+    for events in ([held()], [said()], [held(), said("approve")]):
+        cell, cancelled = RowCell(), False
+        desk = ReviewDesk(lambda _held: CANCEL if cancelled else None)  # noqa: B023 - asked while the loop is here
+        await desk.act(held(), cell)
+        cancelled = True
+        ends = [sent(await desk.act(event, cell)) for event in events]
+        assert {(end.body.end, end.id) for end in ends} == {(End.CANCELLED, "4:acme:mug-1/4/1")}
+        assert cell.value is not None
+        assert (cell.value["state"], cell.value["decided"], cell.writes) == ("cancelled", 30.0, 2)
+
+
+async def test_what_was_decided_before_the_cancel_stands() -> None:
+    cell, cancelled = RowCell(), False
+    desk = ReviewDesk(lambda _held: CANCEL if cancelled else None)
+    await desk.act(held(), cell)
+    await desk.act(said(), cell)
+    cancelled = True
+    assert sent(await desk.act(held(), cell)).body.end is None

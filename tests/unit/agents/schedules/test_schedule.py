@@ -22,6 +22,7 @@ from callstream.agents.schedules.schedule import (
     MOST_AT_ONCE,
     MOST_INPUT_BYTES,
     MOST_REMEMBERED,
+    Firing,
     Misfire,
     Schedule,
     Spec,
@@ -57,7 +58,7 @@ def a_command(action: Action, **members: Any) -> Command:
 def test_a_new_schedule_fires_from_now_on() -> None:
     schedule = a_schedule()
     assert schedule.next_due == START + 30
-    assert fire(schedule, START + 29.9).occurrences == ()
+    assert fire(schedule, START + 29.9) == Firing((), schedule)
 
 
 def test_an_occurrence_is_fired_once_and_the_next_is_due() -> None:

@@ -342,3 +342,27 @@ async def test_a_call_is_given_up_when_less_is_left_than_it_takes() -> None:
     ) as given_up:
         late.result()
     assert given_up.value.kind == "deadline"
+
+
+async def test_a_paused_pool_lets_nothing_through_and_says_so_to_all_that_wait() -> None:
+    bench, paused = Bench(options(ONE)), {"copywriter"}
+    bench.gates.paused = paused.__contains__
+    asks = [bench.ask(number) for number in range(3)]
+    assert await settled(*asks) == [False, False, False]
+    assert {why["reason"] for why in bench.gate.waiting(10).values()} == {"paused"}
+    assert (bench.gates.report()["pools"][0]["reason"], bench.gates.resting) == ("paused", True)
+    assert bench.gates.tasks() == {("acme", f"task-{number}"): 1 for number in range(3)}
+    paused.clear()
+    bench.gates.pump()
+    assert await settled(*asks) == [True, True, False]
+    assert (bench.gates.resting, set(bench.gates.tasks())) == (False, {("acme", "task-2")})
+
+
+async def test_a_call_does_not_outlive_its_deadline_for_a_pause() -> None:
+    bench = Bench(options(ONE))
+    bench.gates.paused = lambda _pool: True
+    ask = bench.ask(1, deadline=bench.clock.wall() + 5)
+    assert await settled(ask) == [False]
+    bench.later(6)
+    assert await settled(ask) == [True]
+    assert isinstance(ask.exception(), CallFailed)

@@ -1,0 +1,1 @@
+"""Dead letters: what people decide about them, and how a task is taken up again."""

@@ -1,0 +1,145 @@
+"""Redriving by the thousand: a job has a part in each partition, whose owner carries it out at its share of the rate.
+
+A part is a row: what is wanted, how far it has come, whether it goes on. For each letter that fits it sends the command
+to redrive it, whose id is made of job, letter and run: after a crash the last ones are sent again, and decided once.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from callstream.agents.letters.commands import Command, to_task
+from callstream.agents.letters.parts import CANCELLED, DONE, RUNNING, job_key, part_of, redrive_of, wanted
+from callstream.agents.letters.store import Shelf
+from callstream.agents.turns import Turns
+from callstream.streams.conditions import BadCondition, Condition
+from callstream.streams.event import Event, Json
+from callstream.streams.ownership import Claim, LostOwnership
+from callstream.tables.letters import JOBS, LETTERS, SAMPLE
+from callstream.tables.rows import Rows
+
+log = logging.getLogger("callstream.letters")
+
+LOOK_SECONDS = 0.25
+SCANNED_IN_A_ROW = 500
+"""Letters that are looked at before others get a turn."""
+MOST_AT_ONCE = 100
+"""Commands that are sent before their part's row is written: as many are sent again after a crash, at most."""
+MOST_JOBS = 10_000
+"""That are looked through for those that run; what has ended is swept."""
+IS_RUNNING = b'"state":"running"'
+"""How the row of a part that runs has it: rows are written compactly."""
+
+Send = Callable[[Event, Claim], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class JobDesk:
+    """What commands make of the parts; shared with whoever carries them out, so that they take turns at a row."""
+
+    turns: Turns = field(default_factory=Turns)
+
+    async def told(self, command: Command, now: float, shelf: Shelf) -> None:
+        """Fold a command about a job in. Raises LostOwnership, LogUnavailable."""
+        if command.job is None:
+            return
+        key = job_key(command.job.id)
+        async with self.turns.turn(key):
+            part = part_of(shelf.read(key), command, now)
+            if part is not None:
+                await shelf.save(key, part)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Letters to be redriven, how many were looked at for that and up to which; `ended` when there are no more."""
+
+    after: bytes
+    rows: list[Json] = field(default_factory=list)
+    looked_at: int = 0
+    ended: bool = False
+
+
+class JobRunner:
+    """Carries out the parts of this gateway's partitions. `send` puts an event onto the topic of commands."""
+
+    def __init__(self, rows: Rows, partitions: int, desk: JobDesk, send: Send) -> None:
+        self._rows = rows
+        self._partitions = partitions
+        self._desk = desk
+        self._send = send
+        self._credit: dict[tuple[int, bytes], tuple[float, float]] = {}
+
+    async def run(self) -> None:
+        """Carry out until cancelled."""
+        while True:
+            for partition in self._rows.open_partitions():
+                try:
+                    await self.look(partition, time.monotonic(), time.time())
+                except LostOwnership:
+                    self._credit.clear()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self, partition: int, moment: float, now: float) -> None:
+        """Take each running part of a partition one batch on. Raises LostOwnership, LogUnavailable."""
+        shelf = Shelf(self._rows, self._rows.claim(partition))
+        parts = list(self._rows.scan(partition, JOBS, MOST_JOBS))
+        for key in [key for key, raw in parts if key.startswith(JOBS) and IS_RUNNING in raw]:
+            async with self._desk.turns.turn(key):
+                await self._take_on(shelf, key, moment, now)
+
+    async def _take_on(self, shelf: Shelf, key: bytes, moment: float, now: float) -> None:
+        part = shelf.read(key)
+        if part is None or part["state"] != RUNNING:
+            return
+        try:
+            condition = Condition(part["where"], SAMPLE) if part["where"] else None
+        except BadCondition as error:
+            await shelf.save(key, {**part, "state": CANCELLED, "changed": now, "refused": str(error)})
+            return
+        if part["matched"] is None:
+            part = {**part, "matched": await self._count(shelf, part, condition)}
+        place = (shelf.claim.partition, key)
+        batch = self._batch(shelf, part, condition, self._room(place, part["rate"] / self._partitions, moment))
+        await asyncio.gather(*(self._send(to_task(redrive_of(part, row), row, now), shelf.claim) for row in batch.rows))
+        self._spend(place, len(batch.rows))
+        if batch.looked_at or batch.ended:
+            moved = {"after": batch.after.decode(), "sent": part["sent"] + len(batch.rows)}
+            moved |= {"looked_at": part["looked_at"] + batch.looked_at, "state": DONE if batch.ended else RUNNING}
+            await shelf.save(key, {**part, **moved, "changed": now})
+
+    def _batch(self, shelf: Shelf, part: Json, condition: Condition | None, room: int) -> "_Batch":
+        """The next letters of a part, at most as many as there is room for."""
+        batch = _Batch(part["after"].encode())
+        if room < 1:
+            return batch
+        for letter, row in shelf.scan(LETTERS, batch.after, SCANNED_IN_A_ROW):
+            batch.after, batch.looked_at = letter, batch.looked_at + 1
+            if wanted(part, row, condition):
+                batch.rows.append(row)
+                if len(batch.rows) == room:
+                    break
+        batch.ended = not batch.looked_at
+        return batch
+
+    async def _count(self, shelf: Shelf, part: Json, condition: Condition | None) -> int:
+        """How many letters are the job's as it begins."""
+        count, after = 0, b""
+        while found := list(shelf.scan(LETTERS, after, SCANNED_IN_A_ROW)):
+            count += sum(wanted(part, row, condition) for _, row in found)
+            after = found[-1][0]
+            await asyncio.sleep(0)
+        return count
+
+    def _room(self, place: tuple[int, bytes], rate: float, moment: float) -> int:
+        """How many commands a part may send now: what it has saved up at its rate, at most a batch."""
+        credit, last = self._credit.get(place, (1.0, moment))
+        credit = min(max(1.0, min(rate, MOST_AT_ONCE)), credit + (moment - last) * rate)
+        self._credit[place] = (credit, moment)
+        return int(credit)
+
+    def _spend(self, place: tuple[int, bytes], sent: int) -> None:
+        credit, last = self._credit[place]
+        self._credit[place] = (credit - sent, last)

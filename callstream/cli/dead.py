@@ -1,0 +1,265 @@
+"""`callstream dead …`: dead letters, looked at and decided about."""
+
+import asyncio
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from callstream.cli.client import api_of
+from callstream.cli.errors import CliError
+from callstream.cli.status import duration
+from callstream.settings import load
+from callstream.streams import strict_json
+from callstream.streams.event import Json
+from callstream.streams.strict_json import BadJson
+
+app = typer.Typer(help="Dead letters: list, show, edit, redrive, discard.", no_args_is_help=True)
+jobs = typer.Typer(help="Jobs that redrive many letters.", no_args_is_help=True)
+app.add_typer(jobs, name="jobs")
+
+POLL_SECONDS = 0.5
+MOST_INPUT_BYTES = 4 * 1024 * 1024
+MOST_TEXT = 200
+
+Task = Annotated[str, typer.Argument(metavar="ID", help="Id of the task.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
+Url = Annotated[str | None, typer.Option(help="Base URL of a gateway.")]
+Tenant = Annotated[str | None, typer.Option(help="The task's tenant; the key's own by default.")]
+Kind = Annotated[str | None, typer.Option("--letter", help="task, callback, refused or unreadable.")]
+AsJson = Annotated[bool, typer.Option("--json", help="As the gateway gives it.")]
+Where = Annotated[str, typer.Option(help="Condition in CEL: kind == 'refused' && age < 3600.0")]
+By = Annotated[str, typer.Option(help="Who decides, for the audit.")]
+
+
+@app.command("list")
+def list_letters(
+    where: Where = "",
+    state: Annotated[str, typer.Option(help="waiting, redriven, discarded or all.")] = "waiting",
+    group: Annotated[bool, typer.Option("--group", help="Causes with how many letters have them.")] = False,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=200)] = 50,
+    cursor: Annotated[str, typer.Option(help="Go on where an earlier list ended.")] = "",
+    as_json: AsJson = False,
+    url: Url = None,
+) -> None:
+    """List dead letters, or group them by cause."""
+    asked = {"where": where, "state": state, "cursor": cursor, "limit": str(limit)}
+    asked |= {"group": "cause"} if group else {}
+    told = _ask("GET", "?" + urlencode({name: value for name, value in asked.items() if value}), url)
+    if as_json:
+        typer.echo(strict_json.dumps(told).decode())
+        return
+    Console().print(groups_table(told) if group else letters_table(told, time.time()))
+    if told.get("next"):
+        typer.echo(f"more: --cursor {told['next']}")
+    if told["silent_gateways"]:
+        typer.echo(f"{told['silent_gateways']} gateways did not answer: their letters are missing", err=True)
+
+
+@app.command()
+def show(task: Task, tenant: Tenant = None, letter: Kind = None, as_json: AsJson = False, url: Url = None) -> None:
+    """Show one letter: why, each attempt, its input, where it may begin again, and who did what."""
+    told = _ask("GET", _path(task, "", tenant, letter), url)
+    if as_json:
+        typer.echo(strict_json.dumps(told).decode())
+    else:
+        Console().print(letter_text(told), highlight=False)
+
+
+@app.command()
+def edit(
+    task: Task,
+    file: Annotated[Path, typer.Argument(help="The whole new input, as JSON.", exists=True, dir_okay=False)],
+    tenant: Tenant = None,
+    url: Url = None,
+) -> None:
+    """Give a waiting letter another input, which its chain's model must take."""
+    try:
+        given = strict_json.loads(file.read_bytes(), MOST_INPUT_BYTES)
+    except BadJson as error:
+        raise CliError(f"{file}: {error}") from None
+    _say(_ask("PUT", _path(task, "/input", tenant, None), url, given))
+
+
+@app.command()
+def redrive(
+    task: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the task; or give --where.")] = None,
+    where: Where = "",
+    every: Annotated[bool, typer.Option("--all", help="Every waiting letter.")] = False,
+    from_step: Annotated[str | None, typer.Option(help="Begin at this step; by default where it failed.")] = None,
+    ask_again: Annotated[bool, typer.Option("--ask-again", help="Ask models in spite of paid answers.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
+    rate: Annotated[float | None, typer.Option(help="With --where or --all: at most so many a second.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="With --where or --all: until the job has ended.")] = False,
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    by: By = "",
+    tenant: Tenant = None,
+    letter: Kind = None,
+    url: Url = None,
+) -> None:
+    """Take a task up again, or those of every letter that a condition holds for."""
+    if (task is not None) + bool(where) + every != 1:
+        raise CliError("give one of: the ID of a task, --where CONDITION, --all")
+    body: Json = {"from_step": from_step, "ask_again": ask_again, "reason": reason, "by": by}
+    if task is not None:
+        told = _ask("POST", _path(task, "/dry-run" if dry_run else "/redrive", tenant, letter), url, body)
+        typer.echo(strict_json.dumps(told).decode()) if dry_run else _say(told)
+        return
+    if dry_run:
+        raise CliError("--dry-run takes the ID of one task")
+    told = _ask("POST", "/redrive", url, body | {"where": where, "rate": rate})
+    typer.echo(f"job {told['job']}: callstream dead jobs show {told['job']}")
+    while wait:
+        job = _job(told["job"], url)
+        typer.echo(job_line(job))
+        if job["state"] in ("done", "cancelled"):
+            return
+        time.sleep(POLL_SECONDS)
+
+
+@app.command()
+def discard(
+    task: Task,
+    reason: Annotated[str, typer.Option(help="Why nothing is to be done about it.")],
+    by: By = "",
+    tenant: Tenant = None,
+    letter: Kind = None,
+    url: Url = None,
+) -> None:
+    """Decide that nothing more will be done about a letter."""
+    _say(_ask("POST", _path(task, "/discard", tenant, letter), url, {"reason": reason, "by": by}))
+
+
+@jobs.command("list")
+def list_jobs(url: Url = None) -> None:
+    """List jobs, the latest first."""
+    for job in _ask("GET", "/jobs", url)["jobs"]:
+        typer.echo(job_line(job))
+
+
+@jobs.command("show")
+def show_job(job: JobId, as_json: AsJson = False, url: Url = None) -> None:
+    """Show how far a job has come."""
+    told = _job(job, url)
+    typer.echo(strict_json.dumps(told).decode() if as_json else job_line(told))
+
+
+@jobs.command()
+def pause(job: JobId, by: By = "", url: Url = None) -> None:
+    """Let a job send nothing more until it is resumed."""
+    _move(job, "pause", by, url)
+
+
+@jobs.command()
+def resume(job: JobId, by: By = "", url: Url = None) -> None:
+    """Let a paused job go on."""
+    _move(job, "resume", by, url)
+
+
+@jobs.command()
+def cancel(job: JobId, by: By = "", url: Url = None) -> None:
+    """End a job for good; what it has redriven stays redriven."""
+    _move(job, "cancel", by, url)
+
+
+def letters_table(told: Json, now: float) -> Table:
+    """Letters, one a row."""
+    table = Table(box=box.SIMPLE_HEAD, caption=None if told["letters"] else "no letter")
+    for name in ("task", "tenant", "chain", "step", "kind", "message", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("attempts", "age"):
+        table.add_column(name, justify="right")
+    for row in told["letters"]:
+        state = row["state"] + (", edited" if row["edited"] else "")
+        texts = (row["task"], row["tenant"], row["chain"], row["step"], row["kind"], row["message"][:MOST_TEXT], state)
+        table.add_row(*map(escape, texts), str(row["attempts"]), duration(max(0.0, now - row["died"])))
+    return table
+
+
+def groups_table(told: Json) -> Table:
+    """Causes, the most frequent first."""
+    table = Table(box=box.SIMPLE_HEAD, caption=None if told["complete"] else "not all letters were looked at")
+    table.add_column("letters", justify="right")
+    table.add_column("cause", overflow="fold")
+    table.add_column("for example", overflow="fold")
+    for group in told["groups"]:
+        table.add_row(f"{group['letters']:,}", escape(group["cause"]), escape(group["example"]["task"]))
+    return table
+
+
+def letter_text(told: Json) -> str:
+    """One letter for people."""
+    lines = [
+        f"[bold]{escape(told['task'])}[/] of {escape(told['tenant'] or '-')}: {escape(told['state'])}"
+        + (", edited" if told["edited"] else ""),
+        f"{escape(told['chain'] or '-')} v{told['version']}, step {escape(told['step'] or '-')}, run {told['run']}",
+        f"[red]{escape(told['kind'])}[/]: {escape(told['message'])}",
+    ]
+    if origin := told["from"]:
+        lines.append(f"from {escape(origin['topic'])}/{origin['partition']}@{origin['offset']}")
+    for one in told["tried"]:
+        at = f" at {one['endpoint']}" if one["endpoint"] else ""
+        lines.append(escape(f"  run {one['run']} attempt {one['attempt']}: {one['kind']}{at}: {one['message'][:120]}"))
+    if "input" in told:
+        lines.append(f"input: {escape(strict_json.dumps(told['input']).decode()[:2000])}")
+    if told.get("cannot_redrive"):
+        lines.append(f"cannot be redriven: {escape(told['cannot_redrive'])}")
+    elif told.get("can_begin_at"):
+        lines.append(f"can begin at: {escape(', '.join(told['can_begin_at']))}")
+    lines += [escape(_audit_line(entry)) for entry in told["audit"]]
+    return "\n".join(lines)
+
+
+def _audit_line(entry: Json) -> str:
+    why = entry.get("refused") or entry.get("reason") or ""
+    return f"  {entry['action']} by {entry['by']}" + (f": {why}" if why else "")
+
+
+def job_line(job: Json) -> str:
+    """A job in one line."""
+    matched = "?" if job["matched"] is None else f"{job['matched']:,}"
+    where = job["where"] or "all"
+    refused = f" ({job['refused']})" if job["refused"] else ""
+    return f"{job['job']} {job['state']}: {job['sent']:,} of {matched} redriven, where {where}{refused}"
+
+
+def _move(job: str, move: str, by: str, url: str | None) -> None:
+    _ask("POST", f"/jobs/{quote(job, safe='')}/{move}", url, {"by": by})
+    typer.echo(job_line(_job(job, url)))
+
+
+def _job(job: str, url: str | None) -> Json:
+    return _ask("GET", f"/jobs/{quote(job, safe='')}", url)
+
+
+def _path(task: str, what: str, tenant: str | None, letter: str | None) -> str:
+    asked = {name: value for name, value in (("tenant", tenant), ("letter", letter)) if value}
+    return f"/{quote(task, safe='')}{what}" + (f"?{urlencode(asked)}" if asked else "")
+
+
+def _say(told: Json) -> None:
+    done = told.get("done")
+    if done is None:
+        typer.echo(f"{told['task']}: accepted, not yet carried out; see `callstream dead show {told['task']}`")
+    else:
+        run = f", run {done['run']}" if "run" in done else ""
+        typer.echo(f"{told['task']}: {done['action']} by {done['by']}{run}")
+
+
+def _ask(method: str, path: str, url: str | None, body: Json | None = None) -> Json:
+    async def ask() -> Json:
+        async with api_of(load(), url) as api:
+            request: dict[str, Any] = {}
+            if method != "GET":
+                # One command is one decision, however often it is sent.
+                request = {"json": body, "headers": {"Idempotency-Key": secrets.token_hex(16)}}
+            return await api.dead(method, path, **request)
+
+    return asyncio.run(ask())

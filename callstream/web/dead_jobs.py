@@ -1,0 +1,125 @@
+"""Redriving many dead letters over HTTP: one job, with progress, that can be paused, resumed and cancelled."""
+
+import re
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from callstream.agents.letters.commands import Action, Command, Job
+from callstream.streams.event import Json
+from callstream.web.bodies import parse, read_as
+from callstream.web.context import CONTEXT
+from callstream.web.dead import command_id, condition_of, who
+from callstream.web.dead_bodies import Decision, RedriveMany
+from callstream.web.letters import MOST_JOBS, whole_job
+from callstream.web.peers import ask_peers
+from callstream.web.problems import Problem, invalid
+from callstream.web.proxy import HOP
+from callstream.web.tasks import json_response
+
+_JOB = re.compile(r"^[a-z0-9][a-z0-9-]{0,63}\Z")
+MOVES = {"pause": Action.PAUSE, "resume": Action.RESUME, "cancel": Action.CANCEL}
+ENDED = ("done", "cancelled")
+
+
+async def post_job(request: web.Request) -> web.Response:
+    """POST /v1/dead/redrive {where, rate?, from_step?, ask_again?, reason?, by?}: 202 once every partition has it."""
+    context = request.app[CONTEXT]
+    document = parse(
+        await read_as(request, context.options.max_body_bytes, "application/json"), context.options.max_body_bytes
+    )
+    try:
+        asked = RedriveMany.model_validate(document)
+    except ValidationError as error:
+        raise invalid(error) from None
+    condition_of(asked.where)
+    identity = command_id(request)
+    command = Command(
+        id=identity,
+        action=Action.JOB,
+        by=who(request, asked.by),
+        reason=asked.reason,
+        from_step=asked.from_step,
+        ask_again=asked.ask_again,
+        job=Job(id=identity, where=asked.where, rate=asked.rate or context.port.letters.rate),
+    )
+    await context.port.letters.all_partitions(command)
+    url = f"/v1/dead/jobs/{identity}"
+    return json_response({"job": identity, "status_url": url}, status=202, headers={"Location": url})
+
+
+async def get_jobs(request: web.Request) -> web.Response:
+    """GET /v1/dead/jobs: the jobs that are kept, the latest first."""
+    box = request.app[CONTEXT].port.letters
+    parts = box.jobs()
+    if HOP in request.headers:
+        return json_response({"parts": parts})
+    answers = await ask_peers(request)
+    by_job: dict[str, list[Json]] = {}
+    for part in [*parts, *(part for told in answers.values() for part in (told or {}).get("parts", ()))]:
+        by_job.setdefault(part["job"], []).append(part)
+    jobs = sorted((whole_job(each, box.partitions) for each in by_job.values()), key=lambda job: -job["created"])
+    silent = sum(told is None for told in answers.values())
+    return json_response({"jobs": jobs[:MOST_JOBS], "silent_gateways": silent})
+
+
+async def get_job(request: web.Request) -> web.Response:
+    """GET /v1/dead/jobs/{id}: how far a job has come."""
+    job = _job(request)
+    parts = request.app[CONTEXT].port.letters.job(job)
+    if HOP in request.headers:
+        return json_response({"parts": parts})
+    return json_response(await _whole(request, job, parts))
+
+
+async def post_job_move(request: web.Request) -> web.Response:
+    """POST /v1/dead/jobs/{id}/pause, /resume, /cancel {by?}: 202 once every partition has it."""
+    move = MOVES.get(request.match_info["move"])
+    if move is None:
+        raise Problem(404, "unknown-move", f"a job takes {', '.join(MOVES)}")
+    job = _job(request)
+    asked = await _decision(request)
+    box = request.app[CONTEXT].port.letters
+    parts = box.job(job)
+    if HOP not in request.headers:
+        url = f"/v1/dead/jobs/{job.id}"
+        for told in (await ask_peers(request, url)).values():
+            parts += (told or {}).get("parts", ())
+    if not parts:
+        raise _unknown(job)
+    whole = whole_job(parts, box.partitions)
+    if whole["state"] in ENDED:
+        raise Problem(409, "job-ended", f"job {job.id!r} is {whole['state']} and changes no more")
+    await box.all_partitions(Command(id=command_id(request), action=move, by=who(request, asked.by), job=job))
+    return json_response({"job": job.id, "status_url": f"/v1/dead/jobs/{job.id}"}, status=202)
+
+
+async def _whole(request: web.Request, job: Job, parts: list[Json]) -> Json:
+    answers = await ask_peers(request)
+    for told in answers.values():
+        parts += (told or {}).get("parts", ())
+    if not parts:
+        raise _unknown(job)
+    silent = sum(told is None for told in answers.values())
+    return whole_job(parts, request.app[CONTEXT].port.letters.partitions) | {"silent_gateways": silent}
+
+
+async def _decision(request: web.Request) -> Decision:
+    most = request.app[CONTEXT].options.max_body_bytes
+    if not request.can_read_body:
+        return Decision()
+    try:
+        return Decision.model_validate(parse(await read_as(request, most, "application/json"), most))
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _job(request: web.Request) -> Job:
+    name = request.match_info["id"]
+    if not _JOB.match(name):
+        raise Problem(400, "bad-id", f"{name[:80]!r} is no id of a job")
+    return Job(id=name)
+
+
+def _unknown(job: Job) -> Problem:
+    return Problem(404, "unknown-job", f"no job {job.id!r} is kept; ended ones are kept for a while")

@@ -1,0 +1,178 @@
+"""Routes: which step comes after another, by rules in CEL over the event.
+
+A rule fires or not from the event alone, and shares of traffic go by a hash of the task's key: the same event takes the
+same way however often it is looked at.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cel
+
+from callstream.streams.event import Event, Json
+
+END = "(end)"
+"""In the place of a step's name: the task ends there, well."""
+MOST_RULES = 32
+MOST_CHARACTERS = 1_000
+MOST_LOOPS = 2
+"""Macros in one rule that go through a list: each within another multiplies what it costs."""
+MOST_WEIGHT = 1_000_000
+VARIABLES = frozenset(("chain", "version", "tenant", "task", "priority", "step", "input", "outputs", "usage"))
+MOST_SHOWN = 80
+
+_LOOPS = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w*)")
+"""Each with the name of what goes through the list."""
+
+
+class RouteFailed(Exception):
+    """A rule could not be evaluated for an event, and no step stands in for that; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where a task goes `when` a CEL expression over its event is true.
+
+    `to` is a step's name (or `END`), or several with their weights: each task keeps to the same one. `shadow` names a
+    step that takes a copy of the task, alone and on the side, whatever becomes of it.
+    """
+
+    when: str
+    to: str | Mapping[str, int]
+    shadow: str | None = None
+    test: Callable[[Json], Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "test", _compiled(self.when))
+        _check_weights(self.to)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every step that it names."""
+        named = (self.to,) if isinstance(self.to, str) else tuple(self.to)
+        return named if self.shadow is None else (*named, self.shadow)
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The rules behind one step: the first that is true decides.
+
+    `otherwise` is where a task goes if none is, by default to the chain's next step; `on_error` where it goes if one
+    can't be evaluated (a field is missing, say): without it the task fails and says why. Raises ValueError for rules
+    that do not parse or are too many.
+    """
+
+    rules: tuple[Rule, ...]
+    otherwise: str | None = None
+    on_error: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.rules) <= MOST_RULES:
+            raise ValueError(f"{len(self.rules)} rules; 1 to {MOST_RULES} are taken")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every step that is named."""
+        named = [name for rule in self.rules for name in rule.targets]
+        return (*named, *(name for name in (self.otherwise, self.on_error) if name is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a task goes next: a step's name, `END`, or None for the chain's next step; `note` says by which rule."""
+
+    to: str | None
+    note: str
+    shadow: str | None = None
+
+
+def choose(routes: Routes, event: Event, step: str) -> Route:
+    """The way of an event that has done `step`. Raises RouteFailed."""
+    seen = variables(event, step)
+    for number, rule in enumerate(routes.rules, start=1):
+        name = f"rule {number} of {step!r} ({_short(rule.when)})"
+        try:
+            fires = _boolean(rule.test(seen))
+        except Exception as error:
+            why = f"route: {name} failed: {_said(error)}"
+            if routes.on_error is None:
+                raise RouteFailed(why) from None
+            return Route(routes.on_error, f"{why}; to {routes.on_error!r}")
+        if fires:
+            to = _drawn(rule.to, f"{event.chain}/{step}/{number}".encode(), event.key)
+            beside = f", a copy to {rule.shadow!r}" if rule.shadow is not None else ""
+            return Route(to, f"route: {name} to {to!r}{beside}", rule.shadow)
+    where = "the next step" if routes.otherwise is None else repr(routes.otherwise)
+    return Route(routes.otherwise, f"route: no rule of {step!r} to {where}")
+
+
+def variables(event: Event, step: str) -> Json:
+    """What a rule sees of an event: `usage` has what each step took, by its name."""
+    return {
+        "chain": event.chain,
+        "version": event.version,
+        "tenant": event.tenant,
+        "task": event.task,
+        "priority": str(event.priority),
+        "step": step,
+        "input": event.input,
+        "outputs": event.body.outputs,
+        "usage": {hop.step: hop.usage.model_dump() for hop in event.body.trail if hop.usage is not None},
+    }
+
+
+def _compiled(expression: str) -> Callable[[Json], Any]:
+    """Raises ValueError for what is too long, loops too much or is no CEL over `VARIABLES`."""
+    if len(expression) > MOST_CHARACTERS:
+        raise ValueError(f"rule {_short(expression)}: {len(expression):,} characters; at most {MOST_CHARACTERS:,}")
+    bound = _LOOPS.findall(expression)
+    if len(bound) > MOST_LOOPS:
+        raise ValueError(f"rule {_short(expression)}: more than {MOST_LOOPS} of all, exists, map and filter")
+    try:
+        program = cel.compile(expression)
+    except ValueError as error:
+        raise ValueError(f"rule {_short(expression)} does not parse: {_said(error)}") from None
+    if unknown := set(program.variables()) - VARIABLES - set(bound):
+        known = ", ".join(sorted(VARIABLES))
+        raise ValueError(f"rule {_short(expression)}: there is no {min(unknown)!r}; there are: {known}")
+    return program.execute
+
+
+def _check_weights(to: str | Mapping[str, int]) -> None:
+    if isinstance(to, str):
+        return
+    if not to or any(not isinstance(weight, int) or weight < 0 for weight in to.values()):
+        raise ValueError(f"weights {dict(to)!r}: each step needs a whole number, 0 or more")
+    if not 1 <= sum(to.values()) <= MOST_WEIGHT:
+        raise ValueError(f"weights {dict(to)!r}: their sum must be 1 to {MOST_WEIGHT:,}")
+
+
+def _drawn(to: str | Mapping[str, int], salt: bytes, key: bytes) -> str:
+    """The step that a task goes to, by its key: of two steps with weights 95 and 5 the second gets 5 % of the tasks."""
+    if isinstance(to, str):
+        return to
+    place = int.from_bytes(hashlib.sha256(salt + b"\0" + key).digest()[:8]) % sum(to.values())
+    for name, weight in to.items():
+        if place < weight:
+            return name
+        place -= weight
+    raise AssertionError("a place is below the sum of all weights")
+
+
+def _boolean(found: Any) -> bool:
+    if not isinstance(found, bool):
+        raise TypeError(f"it gave {type(found).__name__}, not true or false")
+    return found
+
+
+def _short(expression: str) -> str:
+    return expression if len(expression) <= MOST_SHOWN else f"{expression[:MOST_SHOWN]}…"
+
+
+def _said(error: Exception) -> str:
+    """An error of CEL in a line."""
+    missing = f"no such key: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(missing.partition("\n")[0].split())[:300]

@@ -1,0 +1,254 @@
+"""Commands as records and what is in force of them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from callstream.agents.control.commands import (
+    AnyCommand,
+    BadCommand,
+    CancelFilter,
+    CancelTask,
+    Scope,
+    Selection,
+    Subject,
+    Switch,
+    as_value,
+    read,
+    reason_of,
+    record_of,
+    told,
+)
+from callstream.agents.control.controls import Controls, TooMany, subject_in, subject_of
+from callstream.streams.event import TASK_HELD, Event
+from callstream.streams.wire import encode
+from tests.support.events import EVENTS, an_event
+
+MUG = Subject("acme", "mug-1", "shop", 10.0)
+NAMES = st.sampled_from(["shop", "copy"])
+TENANTS = st.sampled_from(["acme", "a"])
+MOMENTS = st.integers(0, 50).map(float)
+SCOPES = (
+    st.builds(Scope, chain=NAMES)
+    | st.builds(Scope, tenant=TENANTS)
+    | st.builds(Scope, task=st.sampled_from(["mug-1", "mug-2"]), tenant=TENANTS)
+    | st.builds(Scope, service=NAMES)
+    | st.builds(Scope, pool=NAMES)
+)
+WHO = st.just("ada")
+COMMANDS: st.SearchStrategy[AnyCommand] = (
+    st.builds(CancelTask, at=MOMENTS, by=WHO, tenant=TENANTS, task=st.sampled_from(["mug-1", "mug-2"]), before=MOMENTS)
+    | st.builds(
+        CancelFilter,
+        at=MOMENTS,
+        by=WHO,
+        chain=st.none() | NAMES,
+        tenant=st.none() | TENANTS,
+        state=st.none() | st.sampled_from(["accepted", "running", "held"]),
+        before=MOMENTS,
+    )
+    | st.builds(Switch, at=MOMENTS, by=WHO, scope=SCOPES, paused=st.booleans())
+)
+SUBJECTS = st.builds(
+    Subject,
+    tenant=TENANTS,
+    task=st.sampled_from(["mug-1", "mug-2"]),
+    chain=NAMES,
+    time=MOMENTS,
+    state=st.sampled_from(["accepted", "running", "held"]),
+)
+
+
+def after(*commands: AnyCommand) -> Controls:
+    controls = Controls()
+    for command in commands:
+        controls.hear(command.key, as_value(command))
+    return controls
+
+
+def cancel(**changes: object) -> CancelTask:
+    return CancelTask.model_validate(
+        {"at": 20.0, "by": "ada", "tenant": "acme", "task": "mug-1", "before": 20.0, **changes}
+    )
+
+
+def a_filter(**changes: object) -> CancelFilter:
+    return CancelFilter.model_validate({"at": 20.0, "by": "ada", "before": 20.0, **changes})
+
+
+def switch(paused: bool = True, at: float = 20.0, **scope: Any) -> Switch:
+    return Switch(at=at, by="ada", reason="costs", scope=Scope.model_validate(scope), paused=paused)
+
+
+@given(COMMANDS)
+def test_what_is_written_is_read(command: AnyCommand) -> None:
+    record = record_of(command)
+    assert read(record.key.decode(), record.value) == command
+
+
+@given(st.lists(COMMANDS, max_size=8, unique_by=lambda one: one.key), SUBJECTS, st.randoms())
+def test_neither_order_nor_repeats_of_different_keys_matter(
+    commands: list[AnyCommand], subject: Subject, random: object
+) -> None:
+    others = [*commands, *commands]
+    random.shuffle(others)  # type: ignore[attr-defined]
+    one, other = after(*commands), after(*others)
+    for controls in (one, other):
+        assert controls.any == bool(controls.tasks_cancelled or controls.filters() or controls.pauses_in_force())
+    assert one.cancelled(subject) == other.cancelled(subject)
+    assert one.paused(subject, "shop", "copy") == other.paused(subject, "shop", "copy")
+    assert one.pauses_in_force() == other.pauses_in_force()
+
+
+@given(st.lists(COMMANDS, max_size=8), SUBJECTS)
+def test_a_task_is_cancelled_exactly_when_some_command_says_so(commands: list[AnyCommand], subject: Subject) -> None:
+    latest = {command.key: command for command in commands}.values()
+    reached = [
+        one
+        for one in latest
+        if (
+            isinstance(one, CancelTask)
+            and (one.tenant, one.task) == (subject.tenant, subject.task)
+            and subject.time <= one.before
+        )
+        or (
+            isinstance(one, CancelFilter)
+            and one.chain in (None, subject.chain)
+            and one.tenant in (None, subject.tenant)
+            and one.state in (None, subject.state)
+            and subject.time <= one.before
+        )
+    ]
+    found = after(*commands).cancelled(subject)
+    assert found in reached if reached else found is None
+
+
+def test_a_task_that_comes_later_under_the_same_id_is_not_cancelled() -> None:
+    controls = after(cancel(before=20.0))
+    assert controls.cancelled(MUG) is not None
+    assert controls.cancelled(Subject("acme", "mug-1", "shop", 20.5)) is None
+    assert controls.cancelled(Subject("acme", "mug-2", "shop", 10.0)) is None
+    assert controls.cancelled(Subject("a", "mug-1", "shop", 10.0)) is None
+
+
+def test_a_pause_lasts_until_it_is_ended() -> None:
+    scopes: tuple[dict[str, Any], ...] = ({"task": "mug-1", "tenant": "acme"}, {"chain": "shop"}, {"tenant": "acme"})
+    for scope in scopes:
+        pause = switch(**scope)
+        controls = after(pause)
+        assert controls.paused(MUG) == pause
+        assert controls.paused(Subject("a", "mug-2", "copy", 10.0)) is None
+        assert controls.pause_of(pause.scope) == pause
+        controls.hear(pause.key, as_value(switch(False, 21.0, **scope)))
+        assert (controls.paused(MUG), controls.any) == (None, False)
+    assert after(switch(service="infer")).paused(None, "infer") is not None
+    assert after(switch(service="infer")).paused(MUG) is None
+    assert after(switch(pool="None")).paused(MUG, "infer") is None
+    assert after(switch(pool="writer")).paused(MUG, "infer", "writer") is not None
+
+
+def test_bounds_refuse_and_keep_what_is_in_force() -> None:
+    controls = Controls(most_tasks=10, most_scopes=10)
+    for number in range(10):
+        for command in (cancel(task=f"t-{number}"), a_filter(before=float(number)), switch(chain=f"c-{number}")):
+            controls.require_room(command)
+            controls.hear(command.key, as_value(command))
+    for command, way in (
+        (cancel(task="more"), "10 cancelled tasks are in force"),
+        (a_filter(before=99.0), "10 filters are in force"),
+        (switch(chain="more"), "10 pauses are in force and no more are taken: resume one"),
+    ):
+        with pytest.raises(TooMany, match=way):
+            controls.require_room(command)
+        # one that two gateways took side by side is still obeyed, more than a few are not
+        controls.hear(command.key, as_value(command))
+        with pytest.raises(TooMany):
+            controls.hear(*_renamed(command))
+    # what is known may be said again, and a resume always
+    controls.require_room(cancel(task="t-3"))
+    controls.require_room(switch(False, chain="anything"))
+    assert (controls.tasks_cancelled, len(controls.filters()), len(controls.pauses_in_force())) == (11, 11, 11)
+
+
+def _renamed(command: AnyCommand) -> tuple[str, bytes]:
+    match command:
+        case CancelTask():
+            other: AnyCommand = cancel(task="still-more")
+        case CancelFilter():
+            other = a_filter(before=100.0)
+        case Switch():
+            other = switch(chain="still-more")
+    return other.key, as_value(other)
+
+
+def test_what_is_swept_is_forgotten_and_a_pause_in_force_is_not_swept() -> None:
+    commands = (cancel(at=1.0), a_filter(at=1.0, chain="shop"), switch(at=1.0, chain="shop"))
+    ended = switch(False, at=1.0, tenant="acme")
+    controls = after(*commands, ended, cancel(at=5.0, task="young"))
+    assert set(controls.expired(5.0)) == {commands[0].key, commands[1].key, ended.key}
+    for key in controls.expired(5.0):
+        controls.hear(key, None)
+    assert (controls.tasks_cancelled, controls.filters(), controls.expired(5.0)) == (1, [], [])
+    assert controls.pauses_in_force() == [commands[2]]
+    controls.hear(commands[2].key, None)
+    controls.hear("cancel/acme/young", None)
+    assert not controls.any
+
+
+def test_has_says_whether_a_command_was_heard() -> None:
+    for command in (cancel(), a_filter(), switch(chain="shop")):
+        assert not Controls().has(command)
+        assert after(command).has(command)
+    assert not after(switch(chain="shop", at=1.0)).has(switch(False, chain="shop", at=2.0))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cancel/acme/mug-1", b"{}"),
+        ("cancel/acme/mug-1", b"no json"),
+        ("cancel/acme/mug-2", as_value(cancel())),
+        ("erase/acme", as_value(cancel())),
+        ("", as_value(cancel())),
+        ("pause/chain/shop", as_value(cancel())),
+        ("cancel/acme/mug-1", b"[" * 20_000),
+    ],
+)
+def test_what_is_no_command_is_refused_and_changes_nothing(key: str, value: bytes) -> None:
+    controls = after(switch(chain="shop"))
+    with pytest.raises(BadCommand):
+        controls.hear(key, value)
+    assert (controls.tasks_cancelled, len(controls.pauses_in_force())) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "scope", [{}, {"chain": "a", "tenant": "b"}, {"task": "mug-1"} | {"chain": "a"}, {"chain": "A b"}, {"queue": "a"}]
+)
+def test_a_scope_names_one_thing(scope: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        Scope.model_validate(scope)
+
+
+def test_a_filter_of_nothing_is_refused() -> None:
+    with pytest.raises(ValidationError, match="names at least one of"):
+        Selection.model_validate({})
+
+
+def test_people_are_told_who_and_why() -> None:
+    assert told(switch(chain="shop")) == {"scope": {"chain": "shop"}, "by": "ada", "reason": "costs", "since": 20.0}
+    assert reason_of(cancel(reason="not needed")) == "cancelled by ada: not needed"
+    assert reason_of(cancel()) == "cancelled by ada"
+
+
+@given(EVENTS)
+def test_headers_say_of_a_task_what_its_event_says(event: Event) -> None:
+    assert subject_in(encode(event, "x").headers) == subject_of(event)
+
+
+def test_a_record_without_its_headers_is_of_no_task() -> None:
+    assert subject_in([("ce_tenant", b"acme"), ("ce_time", None)]) is None
+    states = [subject_of(an_event(**more)).state for more in ({"sequence": 0}, {}, {"type": TASK_HELD})]
+    assert states == ["accepted", "running", "held"]
