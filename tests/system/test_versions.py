@@ -94,7 +94,7 @@ def newer_program(folder: Path) -> Path:
     done = "    return _next(event.with_body(outputs"
     assert done in text
     noted = (
-        '    trail = (*trail[:-1], trail[-1].model_copy(update={"notes": ("by the newer program",)}))\n'
+        '    hop = hop.model_copy(update={"notes": ("by the newer program",)})\n'
         '    event = event.extended(flavour="newer").with_body(additions={"flavour": {"is": "newer"}})\n'
     )
     settle.write_text(text.replace(done, noted + done))
