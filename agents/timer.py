@@ -120,6 +120,8 @@ class Releaser:
         self._stepping = asyncio.Lock()
         self._handing_over = False
         self._closed = False
+        self.resting: Callable[[], bool] = lambda: False
+        """Whether the service is paused: what is due waits, too."""
         self.released = 0
 
     async def run(self) -> None:
@@ -131,7 +133,7 @@ class Releaser:
     async def step(self) -> int:
         """Send what is due now, a batch of each partition; gives how many records."""
         async with self._stepping:
-            if self._closed or self._handing_over:
+            if self._closed or self._handing_over or self.resting():
                 return 0
             now = self._clock()
             batches = [(claim, self._timers.due(claim, now)) for claim in self._timers.claims()]

@@ -191,7 +191,8 @@ class Node:
         ports = TimerPorts(app, table, self.blobs, self.tracing.named(TIMER), self.clock)
         role = TimerRole(timers, destinations, self.blobs, self.clock)
         releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
-        self.actors[TIMER] = host_timer(app, role, ports, self.chains, releaser)
+        self.actors[TIMER] = actor = host_timer(app, role, ports, self.chains, releaser)
+        releaser.resting = lambda: actor.resting
         stops = Stops(TIMER, self.room.controls, ports, self.chains, ends=False)
         stops.waiting, stops.partitions = partial(cancelled_timers, releaser), table.open_partitions
         self._obeys(app, stops)

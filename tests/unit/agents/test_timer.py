@@ -185,3 +185,12 @@ async def test_what_is_wanted_early_is_sent_and_the_rest_stays_until_it_is_due()
         pass
     assert sorted(map(int, desk.log.sent)) == list(range(MOST_AT_ONCE + 10))
     assert desk.left() == 0
+
+
+async def test_what_is_due_waits_while_the_service_is_paused() -> None:
+    desk = Desk()
+    await desk.set(NOW - 1, "due")
+    desk.releaser.resting = lambda: True
+    assert (await desk.releaser.step(), desk.log.sent) == (0, [])
+    desk.releaser.resting = lambda: False
+    assert (await desk.releaser.step(), desk.log.sent) == (1, ["due"])
