@@ -24,6 +24,7 @@ from callstream.streams.event import (
     TASK_JOIN_DUE,
     TASK_NOTIFIED,
     TASK_SUBTASK,
+    TASK_UNDO,
     VERDICT,
     Attempt,
     Burial,
@@ -90,7 +91,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
     chain's `result` raises. A Bury of an event that was read from a topic can always be performed.
     """
     match outcome:
-        case _ if (undoing := event.body.undoing) is not None:
+        case _ if event.type == TASK_UNDO and (undoing := event.body.undoing) is not None:
             try:
                 return _undone(event, undoing, outcome, work, chains)
             except ValueError:

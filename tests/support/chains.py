@@ -4,6 +4,7 @@ A worker loads this file by its path.
 """
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -12,8 +13,8 @@ from callstream.agents.delivery import CatalogueRow, WriteBack
 from callstream.agents.inference.step import Infer
 from callstream.agents.moderation import Moderate
 from callstream.streams.chain import Attempts, Cell, Chain, Step
-from callstream.streams.event import Event, Json
-from callstream.streams.outcome import Finish, Forward, Outcome
+from callstream.streams.event import Event, Failure, Json
+from callstream.streams.outcome import Bury, Finish, Forward, Outcome, Retry
 
 
 class Product(BaseModel):
@@ -134,3 +135,44 @@ listing = Chain(
     steps=(WriteBack("first", row=listed, undoes=True), Delisted("second"), Obey("third")),
 )
 obedient = Chain("obedient", version=1, input=Orders, steps=(Obey("first"), Obey("second")))
+
+
+class HarmlessPrompt(Prompt):
+    """The prompt, which may be run to see what it says."""
+
+    harmless = True
+
+
+class GatedProduct(Product):
+    """A product, and the file that must not be there."""
+
+    gate: str = ""
+
+
+class Gate(Step):
+    """Fails while the file is there; with `again` in its name in three attempts, else at once."""
+
+    name = "gate"
+    service: ClassVar[str] = "gate"
+    attempts = Attempts(most=3, first_pause_seconds=0.05, longest_pause_seconds=0.1)
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Look for the file."""
+        if not is_shut(event.input["gate"]):
+            return Forward({"open": True})
+        failure = Failure(kind="gate-shut", message=f"order {event.task} stands before a shut gate")
+        return Retry(failure) if event.input["gate"].endswith("again") else Bury(failure)
+
+
+def is_shut(gate: str) -> bool:
+    """Whether the file is there."""
+    return bool(gate) and Path(gate).exists()
+
+
+gated = Chain(
+    "gated",
+    version=1,
+    input=GatedProduct,
+    steps=(HarmlessPrompt(), Infer(name="copy", pool="copywriter"), Gate(), WriteBack(row=row)),
+    result=result,
+)

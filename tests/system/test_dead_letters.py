@@ -16,7 +16,7 @@ from tests.support.running import QUICK, ROOT, TENANT, Settings, System, Worker,
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-GATED = f"{ROOT / 'tests' / 'support' / 'gated.py'}:gated"
+GATED = f"{ROOT / 'tests' / 'support' / 'chains.py'}:gated"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

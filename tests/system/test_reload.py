@@ -190,7 +190,8 @@ async def test_a_worker_that_faust_started_is_told_too(home: Home) -> None:
         code, out, err = await home.run("reload")
         assert (code, err) == (0, "")
         assert out.startswith(
-            f"worker {process.pid} (gateway, intake, notify, {SERVICE}, {SERVICE}-next, review, timer): "
+            f"worker {process.pid} "
+            f"(gateway, intake, notify, paused, {SERVICE}, {SERVICE}-next, review, schedule, timer): "
         )
         assert out.endswith(f": changed: {WEIGHT}\n")
         await stops(process)
