@@ -10,7 +10,7 @@ from callstream.agents.settle import Work, settle
 from callstream.agents.steps import StepRole
 from callstream.streams.chain import Cell, Chain, Chains
 from callstream.streams.event import MAX_HOPS, TASK_UNDO, End, Event, Failure, Hop
-from callstream.streams.outcome import Bury, Finish, Forward, Hold, Outcome
+from callstream.streams.outcome import Bury, Finish, Forward, Hold, Keep, Outcome
 from callstream.streams.wire import MAX_BODY_BYTES, Record, decode
 from callstream.tables.durable import NoCell
 from tests.support.events import Input, Say, an_event
@@ -111,6 +111,8 @@ def test_an_undo_that_fails_for_good_is_a_dead_letter_and_the_rest_is_undone_all
         stuck.model_copy(update={"step": "undo b"}),
         stuck.model_copy(update={"step": "undo a"}),
     ]
+    # whoever reads such a letter undoes nothing
+    assert [settle(letter, Keep(), Work("letters", "letters", 1.0, 2.0), known) for letter in letters] == [[], []]
     # the task still tells why it failed in the first place, and its trail what is left as it was
     assert ended.body.failure == BROKEN.model_copy(update={"step": "b"})
     assert [hop.notes for hop in ended.body.trail if hop.undo] == [("database: away",)] * 2
