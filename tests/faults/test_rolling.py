@@ -69,6 +69,7 @@ def _slowest(evidence: Evidence) -> float:
     return max(row.written - moment for row in evidence.catalogue if (moment := accepted.get(row.task)) is not None)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_a_rolling_restart_of_three_loses_and_repeats_nothing(tmp_path: Path) -> None:
     async with (
