@@ -35,7 +35,7 @@ check: .venv/dev.stamp
 	@$(BIN)/python -m pytest --quiet tests/unit
 
 faults: .venv/dev.stamp system
-	@$(BIN)/python -m pytest -m long tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -m long tests $(ARGS)
 
 bench: .venv/dev.stamp
 	@for file in $(BENCH); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done

@@ -40,6 +40,8 @@ READS: Mapping[str, Sequence[str]] = {
 READY_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
 LOOK_SECONDS = 1.0
+RECEIPT_SECONDS = 0.25
+"""For its caller a call is under way until its answer is on the log, which the model server does not see."""
 ENDED = ("finished", "rejected", "failed", "cancelled")
 
 
@@ -173,7 +175,7 @@ class Scenario:
         report = await self.stub.report()
         spans = await self._spans()
         disturbances = [
-            Disturbance(fault.kind, fault.target, at, sum(begin <= at <= end for begin, end in spans))
+            Disturbance(fault.kind, fault.target, at, sum(begin <= at <= end + RECEIPT_SECONDS for begin, end in spans))
             for fault, at in zip(self.made, self.moments, strict=True)
         ]
         written, asked, steps = await self._rows()

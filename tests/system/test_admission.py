@@ -79,6 +79,7 @@ async def test_a_limit_holds_through_a_kill_and_who_waits_is_told_why(tmp_path: 
         assert after == calls or time.monotonic() - began > MINUTE_SECONDS
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_two_workers_share_a_limit(tmp_path: Path) -> None:
     async with running_system(tmp_path, (QUICK,), LIMITED) as system:

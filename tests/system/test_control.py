@@ -193,6 +193,7 @@ async def test_a_paused_pool_service_tenant_and_task_wait_and_say_why(tmp_path: 
             await worker.reaches(task, "finished")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_what_a_call_waits_for_is_taken_back_when_its_chain_is_paused(tmp_path: Path) -> None:
     async with running_system(tmp_path, (QUICK,), FEW, median_ms=3_000, sigma=0.0, concurrency=1) as system:

@@ -151,6 +151,7 @@ async def handed_in(worker: Worker, task: str) -> bool:
         return answer.status in (200, 202)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 async def test_killed_again_and_again_no_sub_task_is_lost_and_none_counts_twice(tmp_path: Path) -> None:
     async with running_system(tmp_path, (FLOWS,), QUICKLY) as system:

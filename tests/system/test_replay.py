@@ -206,6 +206,7 @@ async def test_a_sandbox_writes_nothing_and_calls_nobody(shop: Shop) -> None:
     assert told["id"] not in shop.told
 
 
+@pytest.mark.long
 async def test_a_chains_tasks_are_chosen_by_time_and_rule_and_started_once(shop: Shop) -> None:
     # given tasks of which some are meant
     since = moment(time.time())

@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.running import (
     ROOT,
     Settings,
@@ -31,6 +33,7 @@ async def versions(worker: Worker) -> dict[int, int]:
     return {one["version"]: one["tasks"] for one in told["unfinished"]}
 
 
+@pytest.mark.long
 async def test_a_worker_without_the_version_keeps_its_tasks_for_one_that_has_it(tmp_path: Path) -> None:
     async with running_system(tmp_path, (NEWER,), QUICKLY) as system:
         # Given a gateway that starts tasks on version 2, and a worker of `prepare` that has version 1 alone
