@@ -59,15 +59,7 @@ def parse_deadline(given: str | float, now: float) -> float:
     >>> parse_deadline(30, now=1000.0)
     1030.0
     """
-    if isinstance(given, str):
-        try:
-            moment = epoch(given)
-        except OverflowError:
-            raise ValueError("must lie within a year from now") from None
-        except ValueError:
-            raise ValueError("not RFC 3339 with an offset, such as 2030-01-31T12:00:00Z") from None
-    else:
-        moment = now + given
+    moment = _moment(given) if isinstance(given, str) else now + given
     if not math.isfinite(moment) or moment <= now:
         raise ValueError("must lie in the future")
     if moment > now + LONGEST_DEADLINE_SECONDS:
@@ -86,12 +78,7 @@ def parse_run_at(given: str | float | None, now: float) -> float | None:
     if given is None:
         return None
     if isinstance(given, str):
-        try:
-            moment = epoch(given)
-        except OverflowError:
-            raise ValueError("must lie within a year from now") from None
-        except ValueError:
-            raise ValueError("not RFC 3339 with an offset, such as 2030-01-31T12:00:00Z") from None
+        moment = _moment(given)
     else:
         if not given >= 0:
             raise ValueError("must be seconds from now, 0 or more")
@@ -104,3 +91,12 @@ def check_start(run_at: float | None, deadline: float | None) -> None:
     """Raises ValueError for a task that would be past its deadline before it may start."""
     if run_at is not None and deadline is not None and deadline <= run_at:
         raise ValueError("lies at or after the deadline: the task would be too late before it starts")
+
+
+def _moment(text: str) -> float:
+    try:
+        return epoch(text)
+    except OverflowError:
+        raise ValueError("must lie within a year from now") from None
+    except ValueError:
+        raise ValueError("not RFC 3339 with an offset, such as 2030-01-31T12:00:00Z") from None
