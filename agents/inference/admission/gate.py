@@ -92,7 +92,6 @@ class Gate:
         self._timer: asyncio.TimerHandle | None = None
         self._blocked: Wait | None = None
         self._blocked_head: Waiting | None = None
-        self._blocked_reason: Reason | None = None
         self._pace = Pace()
         self.paused: Callable[[], bool] = lambda: False
         self.looks = 0
@@ -155,14 +154,13 @@ class Gate:
         self.looks += 1
         for late in self._queue.expired(now):
             self._refuse(late.id, Never(Kind.DEADLINE, _late(self._seats[late.id].call)))
-        self._blocked = None
+        before, self._blocked = self._blocked, None
         while (head := self._queue.peek()) is not None:
             seat = self._seats[head.id]
             decision = self._decide(seat, head, now)
             if isinstance(decision, Wait):
-                if self._blocked_head is not head or self._blocked_reason != decision.reason:
+                if before is None or self._blocked_head is not head or before.reason != decision.reason:
                     self.decided[str(decision.reason)] += 1
-                self._blocked_reason = decision.reason
                 self._blocked, self._blocked_head = decision, head
                 break
             if isinstance(decision, Never):
