@@ -44,11 +44,22 @@ MAX_VERSION = 999_999
 LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
 MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset(
-    {
-        *(INTAKE, FINISHED, DEAD, REVIEW, VERDICTS, NOTIFIED, PROFILES, TIMER, SCHEDULE, SCHEDULES, CONTROL, PAUSED),
-        *(REDRIVES, "gateway", "notify"),
-    }
-)
+    (
+        INTAKE,
+        FINISHED,
+        DEAD,
+        REVIEW,
+        VERDICTS,
+        NOTIFIED,
+        PROFILES,
+        TIMER,
+        SCHEDULE,
+        SCHEDULES,
+        CONTROL,
+        PAUSED,
+        REDRIVES,
+    )
+) | {"gateway", "notify"}
 """Names of topics and services that take no steps."""
 
 

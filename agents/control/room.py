@@ -11,7 +11,7 @@ from callstream.agents.control.controls import Controls, TooMany
 log = logging.getLogger("callstream.control")
 
 Follow = Callable[[Callable[[str, bytes | None], None], asyncio.Event], Awaitable[None]]
-"""Reads the topic of commands for ever; `callstream.streams.broadcast.follow` on Kafka."""
+"""Reads the topic of commands for ever; `callstream.streams.broadcast.hear_all` on Kafka."""
 HEARD_SECONDS = 5.0
 
 

@@ -15,10 +15,9 @@ A sub-task has the task that made it as `parent`.
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
 enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While the timer has it:
-{reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}.
-enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While something of it is
-paused `waiting` is {reason: "paused", waits_for, paused: {scope, since, by, reason}}. A task that was cancelled and has
-not ended has `cancel`: {at, by, reason}.
+{reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}. While something of
+it is paused: {reason: "paused", waits_for, paused: {scope, since, by, reason}}. A task that was cancelled and has not
+ended has `cancel`: {at, by, reason}.
 
 `state` is one of accepted, running, held, finished, rejected, failed, cancelled; times are epoch seconds, UTC.
 `run` is 0 until a failed task is taken up again: its row then goes on, in a later run.
