@@ -4,10 +4,10 @@ A command is answered once the log has it and this gateway obeys it; every other
 """
 
 import asyncio
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from callstream.agents.control.commands import (
     AnyCommand,
@@ -27,9 +27,9 @@ from callstream.streams.event import Json, Strict
 from callstream.streams.keys import TaskId, Tenant, task_key
 from callstream.streams.strict_json import BadJson
 from callstream.web.access import CALLER, Caller
-from callstream.web.bodies import parse, read_as
+from callstream.web.bodies import parse, read_as, read_json
 from callstream.web.context import CONTEXT, Context
-from callstream.web.problems import Problem, invalid, unacceptable
+from callstream.web.problems import Problem, unacceptable, validated
 from callstream.web.proxy import HOP
 from callstream.web.rows import has_ended, task_in, unknown
 from callstream.web.standing import cancel_of, shown
@@ -40,8 +40,6 @@ _PEER_SECONDS = 30.0
 _MOST_ANSWER_BYTES = 4 * 1024**2
 NEVER_PAUSED = frozenset({"gateway", "paused"})
 """Services that nobody pauses: the one shows what is paused, the other keeps it."""
-
-Model = TypeVar("Model", bound=Strict)
 
 
 class Why(Strict):
@@ -77,7 +75,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """POST /v1/tasks/{id}/cancel: 202 once it is on the log, 200 if it was before; 409 for a task that has ended."""
     context, caller, task = request.app[CONTEXT], request[CALLER], task_in(request.match_info)
     raw = await read_as(request, context.options.max_body_bytes, "application/json") if request.can_read_body else b""
-    why = _parsed(raw or b"{}", Why, context)
+    why = validated(Why, parse(raw or b"{}", context.options.max_body_bytes))
     if (owner := elsewhere(request, task)) is not None:
         return await context.proxy.forward(request, owner, raw or None)
     row = await find(context, caller, task)
@@ -95,7 +93,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
 async def post_cancel_many(request: web.Request) -> web.Response:
     """POST /v1/control/cancel: 202 with what becomes of each listed task, or with the filter as it is in force."""
     context, caller = request.app[CONTEXT], request[CALLER]
-    asked = _parsed(await read_as(request, context.options.max_body_bytes, "application/json"), CancelMany, context)
+    asked = validated(CancelMany, await read_json(request, context.options.max_body_bytes))
     if asked.filter is not None:
         return await _cancel_filter(context, asked.filter, _by(caller, asked), asked.reason)
     owner = Caller(asked.tenant or caller.tenant, caller.role)
@@ -115,7 +113,7 @@ async def post_cancel_many(request: web.Request) -> web.Response:
 async def post_pause(request: web.Request) -> web.Response:
     """POST /v1/control/pause: 202, or 200 with the pause that is in force already."""
     context, caller = request.app[CONTEXT], request[CALLER]
-    asked = _parsed(await read_as(request, context.options.max_body_bytes, "application/json"), Pausing, context)
+    asked = validated(Pausing, await read_json(request, context.options.max_body_bytes))
     scope = _scope(asked.scope, caller)
     _check_known(context, scope)
     if (found := context.port.controls.pause_of(scope)) is not None:
@@ -128,7 +126,7 @@ async def post_pause(request: web.Request) -> web.Response:
 async def post_resume(request: web.Request) -> web.Response:
     """POST /v1/control/resume: 202; 409 for what is not paused."""
     context, caller = request.app[CONTEXT], request[CALLER]
-    asked = _parsed(await read_as(request, context.options.max_body_bytes, "application/json"), Pausing, context)
+    asked = validated(Pausing, await read_json(request, context.options.max_body_bytes))
     scope = _scope(asked.scope, caller)
     found = context.port.controls.pause_of(scope)
     if found is None:
@@ -206,13 +204,6 @@ async def _command(context: Context, command: AnyCommand) -> None:
     except TooMany as error:
         raise Problem(409, "too-many", str(error)) from None
     await context.port.command(command)
-
-
-def _parsed(raw: bytes, model: type[Model], context: Context) -> Model:
-    try:
-        return model.model_validate(parse(raw, context.options.max_body_bytes))
-    except ValidationError as error:
-        raise invalid(error) from None
 
 
 def _scope(scope: Scope, caller: Caller) -> Scope:

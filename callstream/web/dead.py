@@ -5,10 +5,10 @@ import binascii
 import hashlib
 import re
 import secrets
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from callstream.agents.letters.commands import Action, Command
 from callstream.agents.letters.cost import cost_of
@@ -24,18 +24,20 @@ from callstream.web.context import CONTEXT
 from callstream.web.dead_bodies import Decision, Redrive
 from callstream.web.letters import Found, Letter, Wanted, bounded, merge
 from callstream.web.peers import ask_peers
-from callstream.web.problems import Problem, invalid
+from callstream.web.problems import Problem, validated
 from callstream.web.proxy import HOP
 from callstream.web.rows import checked_id, task_in
-from callstream.web.tasks import json_response
+from callstream.web.tasks import IDEMPOTENCY_KEY, json_response
 
 MOST_LISTED = 200
 USUAL_LISTED = 50
 MOST_CURSOR_CHARACTERS = 600
 WAIT_SECONDS = 5.0
 DONE = {Action.REDRIVE: "redriven", Action.DISCARD: "discarded", Action.EDIT: "edited"}
-IDEMPOTENCY_KEY = "Idempotency-Key"
 _TENANT = re.compile(TENANT_PATTERN.replace("$", r"\Z"))
+
+
+Asked = TypeVar("Asked", bound=Decision)
 
 
 async def get_dead(request: web.Request) -> web.Response:
@@ -96,12 +98,11 @@ async def put_input(request: web.Request) -> web.StreamResponse:
 async def post_redrive(request: web.Request) -> web.StreamResponse:
     """POST /v1/dead/{id}/redrive {from_step?, ask_again?, reason?, by?}: the task is taken up again."""
     raw = await _raw(request)
-    asked = Redrive.model_validate(_body(request, raw, Redrive))
+    asked = _asked(request, raw, Redrive)
     found = await _found(request, raw)
     if isinstance(found, web.StreamResponse):
         return found
-    more = {"from_step": asked.from_step, "ask_again": asked.ask_again}
-    command = _command(request, Action.REDRIVE, found, asked).model_copy(update=more)
+    command = _redrive(request, found, asked)
     _redriven(request, found, command)
     return await _decide(request, found, command)
 
@@ -109,7 +110,7 @@ async def post_redrive(request: web.Request) -> web.StreamResponse:
 async def post_discard(request: web.Request) -> web.StreamResponse:
     """POST /v1/dead/{id}/discard {reason, by?}: nothing more will be done about it."""
     raw = await _raw(request)
-    asked = Decision.model_validate(_body(request, raw, Decision))
+    asked = _asked(request, raw, Decision)
     if not asked.reason:
         raise Problem(422, "invalid-input", "reason: say why nothing is to be done about it")
     found = await _found(request, raw)
@@ -123,12 +124,11 @@ async def post_discard(request: web.Request) -> web.StreamResponse:
 async def post_dry_run(request: web.Request) -> web.StreamResponse:
     """POST /v1/dead/{id}/dry-run {from_step?}: what would happen if it were redriven; nothing does."""
     raw = await _raw(request)
-    asked = Redrive.model_validate(_body(request, raw, Redrive))
+    asked = _asked(request, raw, Redrive)
     found = await _found(request, raw)
     if isinstance(found, web.StreamResponse):
         return found
-    more = {"from_step": asked.from_step, "ask_again": asked.ask_again}
-    event = _redriven(request, found, _command(request, Action.REDRIVE, found, asked).model_copy(update=more))
+    event = _redriven(request, found, _redrive(request, found, asked))
     if event.body.end is not None:
         return json_response({"task": event.task, "run": event.run, "steps": [], "would": "tell its caller again"})
     if event.sequence == 0:
@@ -276,6 +276,11 @@ async def _decide(request: web.Request, letter: Letter, command: Command) -> web
     return json_response(told | {"status_url": f"/v1/tasks/{letter.row['task']}"})
 
 
+def _redrive(request: web.Request, letter: Letter, asked: Redrive) -> Command:
+    more = {"from_step": asked.from_step, "ask_again": asked.ask_again}
+    return _command(request, Action.REDRIVE, letter, asked).model_copy(update=more)
+
+
 def _command(request: web.Request, action: Action, letter: Letter, asked: Decision) -> Command:
     row = letter.row
     return Command(
@@ -296,12 +301,8 @@ async def _raw(request: web.Request) -> bytes:
     return await read_as(request, request.app[CONTEXT].options.max_body_bytes, "application/json")
 
 
-def _body(request: web.Request, raw: bytes, model: type[Decision]) -> Json:
-    document = parse(raw or b"{}", request.app[CONTEXT].options.max_body_bytes)
-    try:
-        return model.model_validate(document).model_dump()
-    except ValidationError as error:
-        raise invalid(error) from None
+def _asked(request: web.Request, raw: bytes, model: type[Asked]) -> Asked:
+    return validated(model, parse(raw or b"{}", request.app[CONTEXT].options.max_body_bytes))
 
 
 def _join(found: Found, told: Json) -> None:

@@ -3,17 +3,16 @@
 import re
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from callstream.agents.letters.commands import Action, Command, Job
 from callstream.streams.event import Json
-from callstream.web.bodies import parse, read_as
+from callstream.web.bodies import read_json
 from callstream.web.context import CONTEXT
 from callstream.web.dead import command_id, condition_of, who
 from callstream.web.dead_bodies import Decision, RedriveMany
 from callstream.web.letters import MOST_JOBS, whole_job
 from callstream.web.peers import ask_peers
-from callstream.web.problems import Problem, invalid
+from callstream.web.problems import Problem, validated
 from callstream.web.proxy import HOP
 from callstream.web.tasks import json_response
 
@@ -25,13 +24,7 @@ ENDED = ("done", "cancelled")
 async def post_job(request: web.Request) -> web.Response:
     """POST /v1/dead/redrive {where, rate?, from_step?, ask_again?, reason?, by?}: 202 once every partition has it."""
     context = request.app[CONTEXT]
-    document = parse(
-        await read_as(request, context.options.max_body_bytes, "application/json"), context.options.max_body_bytes
-    )
-    try:
-        asked = RedriveMany.model_validate(document)
-    except ValidationError as error:
-        raise invalid(error) from None
+    asked = validated(RedriveMany, await read_json(request, context.options.max_body_bytes))
     condition_of(asked.where)
     identity = command_id(request)
     command = Command(
@@ -105,13 +98,9 @@ async def _whole(request: web.Request, job: Job, parts: list[Json]) -> Json:
 
 
 async def _decision(request: web.Request) -> Decision:
-    most = request.app[CONTEXT].options.max_body_bytes
     if not request.can_read_body:
         return Decision()
-    try:
-        return Decision.model_validate(parse(await read_as(request, most, "application/json"), most))
-    except ValidationError as error:
-        raise invalid(error) from None
+    return validated(Decision, await read_json(request, request.app[CONTEXT].options.max_body_bytes))
 
 
 def _job(request: web.Request) -> Job:

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from typing import TypeVar
 from uuid import uuid4
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from callstream.streams import strict_json
 from callstream.streams.event import Json
 from callstream.streams.wire import EventTooLarge
 from callstream.web.port import Unavailable
+
+Model = TypeVar("Model", bound=BaseModel)
 
 CONTENT_TYPE = "application/problem+json"
 _MOST_ERRORS = 20
@@ -50,6 +53,14 @@ class Problem(Exception):
             "instance": instance[:300],
         }
         return document | ({"errors": self.errors} if self.errors else {})
+
+
+def validated(model: type[Model], document: object) -> Model:
+    """A document as its model has it. Raises Problem 422."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 def invalid(error: ValidationError, at: str = "") -> Problem:

@@ -4,7 +4,7 @@ import asyncio
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from callstream.agents.turns import Turns
 from callstream.streams.blobs import BlobError, BlobStore
@@ -21,7 +21,7 @@ from callstream.web.access import CALLER
 from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT
 from callstream.web.port import NotRecorded, Unavailable
-from callstream.web.problems import Problem, invalid, unacceptable
+from callstream.web.problems import Problem, unacceptable, validated
 from callstream.web.rows import has_ended, task_in, unknown
 from callstream.web.tasks import REPLAYED, elsewhere, find, json_response
 
@@ -110,10 +110,7 @@ async def post_replay(request: web.Request) -> web.StreamResponse:
     """POST /v1/tasks/{id}/replay: 202 once the log has the new task, 200 if this replay was started before."""
     context, caller, task = request.app[CONTEXT], request[CALLER], task_in(request.match_info)
     raw = await read_as(request, context.options.max_body_bytes, "application/json")
-    try:
-        asked = ReplayRequest.model_validate(parse(raw, context.options.max_body_bytes))
-    except ValidationError as error:
-        raise invalid(error) from None
+    asked = validated(ReplayRequest, parse(raw, context.options.max_body_bytes))
     if (owner := elsewhere(request, task)) is not None:
         return await context.proxy.forward(request, owner, raw, wait_seconds=LOOK_SECONDS)
     row = await find(context, caller, task)

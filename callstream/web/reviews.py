@@ -1,7 +1,6 @@
 """Held tasks and the verdicts of people about them."""
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from callstream.agents.review import Verdict
 from callstream.web.access import CALLER
@@ -9,7 +8,7 @@ from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT
 from callstream.web.peers import ask_peers
 from callstream.web.port import NotHeld, VerdictRefused
-from callstream.web.problems import Problem, invalid, unacceptable
+from callstream.web.problems import Problem, unacceptable, validated
 from callstream.web.rows import checked_id, task_in, unknown
 from callstream.web.tasks import elsewhere, find, json_response
 
@@ -50,10 +49,7 @@ async def post_review(request: web.Request) -> web.StreamResponse:
     """POST /v1/reviews/{id}: a verdict; 202 once the log has it."""
     context, caller, task = request.app[CONTEXT], request[CALLER], task_in(request.match_info)
     raw = await read_as(request, context.options.max_body_bytes, "application/json")
-    try:
-        verdict = Verdict.model_validate(parse(raw, context.options.max_body_bytes))
-    except ValidationError as error:
-        raise invalid(error) from None
+    verdict = validated(Verdict, parse(raw, context.options.max_body_bytes))
     if (owner := elsewhere(request, task)) is not None:
         return await context.proxy.forward(request, owner, raw)
     if await find(context, caller, task) is None:

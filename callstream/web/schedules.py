@@ -10,7 +10,6 @@ import secrets
 from datetime import datetime
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from callstream.agents.schedules.command import Action, Command, command_event
 from callstream.agents.schedules.cron import zone_of
@@ -22,7 +21,7 @@ from callstream.web.admission import chain_for
 from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT, Context
 from callstream.web.port import Unavailable
-from callstream.web.problems import Problem, invalid, printable
+from callstream.web.problems import Problem, printable, validated
 from callstream.web.tasks import json_response, named_by_key
 
 MOST_LISTED = 100
@@ -58,10 +57,7 @@ async def put_schedule(request: web.Request) -> web.Response:
     """PUT /v1/schedules/{name}: create it or change it."""
     context, caller, name = request.app[CONTEXT], request[CALLER], _checked(request.match_info["name"])
     raw = await read_as(request, context.options.max_body_bytes, "application/json")
-    try:
-        spec = Spec.model_validate(parse(raw, context.options.max_body_bytes))
-    except ValidationError as error:
-        raise invalid(error) from None
+    spec = validated(Spec, parse(raw, context.options.max_body_bytes))
     chain_for(context, spec.submission)
     directory = _directory(context)
     if directory.full and directory.get(caller.tenant, name) is None:

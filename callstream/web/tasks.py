@@ -5,7 +5,7 @@ import secrets
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field, StrictFloat, StrictInt, StringConstraints, ValidationError
+from pydantic import Field, StrictFloat, StrictInt, StringConstraints
 
 from callstream.streams import strict_json
 from callstream.streams.event import Json, Priority, Strict, Submission
@@ -16,7 +16,7 @@ from callstream.web.admission import Admitted, admit, new_task_id, valid_tracepa
 from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT, Context
 from callstream.web.hub import Closed, Filter, Lagged, Listener
-from callstream.web.problems import Problem, invalid, unacceptable
+from callstream.web.problems import Problem, unacceptable, validated
 from callstream.web.proxy import HOP
 from callstream.web.rows import has_ended, task_in, unknown
 from callstream.web.standing import standing
@@ -126,17 +126,11 @@ def json_response(value: object, status: int = 200, headers: dict[str, str] | No
 
 def check_submission(members: Json) -> Submission:
     """A submission from outside. Raises Problem 422."""
-    try:
-        return Submission.model_validate(members)
-    except ValidationError as error:
-        raise invalid(error) from None
+    return validated(Submission, members)
 
 
 def _check(document: object, now: float) -> _Checked:
-    try:
-        given = TaskRequest.model_validate(document)
-    except ValidationError as error:
-        raise invalid(error) from None
+    given = validated(TaskRequest, document)
     submission = check_submission({"chain": given.chain, "input": given.input, "callback": given.callback})
     try:
         deadline = None if given.deadline is None else parse_deadline(given.deadline, now)
