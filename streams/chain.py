@@ -44,7 +44,7 @@ MAX_VERSION = 999_999
 LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
 MAX_INPUT_BYTES = 3 * 1024 * 1024
 RESERVED = frozenset(
-    (
+    {
         INTAKE,
         FINISHED,
         DEAD,
@@ -58,8 +58,10 @@ RESERVED = frozenset(
         CONTROL,
         PAUSED,
         REDRIVES,
-    )
-) | {"gateway", "notify"}
+        "gateway",
+        "notify",
+    }
+)
 """Names of topics and services that take no steps."""
 
 
