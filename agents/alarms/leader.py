@@ -10,10 +10,10 @@ much later than it would have, never twice.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
-from callstream.agents.alarms.incident import record_of, read_incident
+from callstream.agents.alarms.incident import read_incident, record_of
 from callstream.agents.alarms.judge import Judge, Level
 from callstream.agents.alarms.options import AlarmOptions, Kind
 from callstream.agents.alarms.sightings import breakers, of_letter, of_refusals, waiting
@@ -54,7 +54,7 @@ class Leader:
         self._chains = chains
         self._rows = rows
         self._clock = clock
-        self._kinds = {rule.kind for rule in options.rules}
+        self._kinds = {rule.kind for rule in options.in_force}
 
     async def run(self, hear: Hear, send: Send, lag: LookAtLag) -> None:
         """Judge whenever it is this process's turn, until cancelled."""
@@ -80,7 +80,7 @@ class Leader:
                     one.cancel()
                 await asyncio.wait(following)
 
-    async def _judge(self, turn: "Turn", following: list[asyncio.Future[None]], send: Send) -> None:
+    async def _judge(self, turn: "Turn", following: Sequence[asyncio.Future[None]], send: Send) -> None:
         """Raises LostOwnership when the turn is over, LogUnavailable, and what whoever is followed raised."""
         claim = self._rows.claim(PARTITION)
         await asyncio.sleep(WARM_SECONDS)
@@ -101,20 +101,22 @@ class Turn:
         self._chains = chains
         self._clock = clock
         self._began = clock()
-        self._window = max((rule.window_seconds for rule in options.rules), default=0.0)
+        self._window = max((rule.window_seconds for rule in options.in_force), default=0.0)
+        self._kinds = {rule.kind for rule in options.in_force}
         self._reports = Reports()
         self._lag: list[Lag] | None = None
         self._was_full = False
-        self.judge = Judge(options.rules, options.most_open, self._began)
+        self.judge = Judge(options.in_force, options.most_open, self._began)
         self.caught_up = asyncio.Event()
 
     def since(self) -> dict[str, float]:
-        """Which topics are to be read, each since when."""
-        return {
-            topic_of(ALARMS): 0.0,
-            topic_of(DEAD): self._began - self._window,
-            topic_of(POOLS): self._began - SILENT_SECONDS,
-        }
+        """Which topics the rules need, each since when."""
+        topics = {topic_of(ALARMS): 0.0}
+        if self._kinds & {Kind.DEAD_LETTERS, Kind.LATE}:
+            topics[topic_of(DEAD)] = self._began - self._window
+        if self._kinds & {Kind.BREAKER, Kind.BUDGET, Kind.LAG}:
+            topics[topic_of(POOLS)] = self._began - SILENT_SECONDS
+        return topics
 
     def hear(self, heard: Heard) -> None:
         """Take one record in. What says nothing is left out."""

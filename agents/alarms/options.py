@@ -108,7 +108,7 @@ class AlarmWebhook(_Options):
 
     @property
     def private(self) -> bool:
-        """Whether its host is written as an address that is not public. Where a name leads is seen when it is called."""
+        """Whether its host is written as an address that is not public. Where a name leads is seen at the call."""
         host = URL(self.url).host or ""
         try:
             return refusal(str(ipaddress.ip_address(host))) is not None
@@ -116,7 +116,7 @@ class AlarmWebhook(_Options):
             return host == "localhost" or host.endswith(".localhost")
 
 
-DEFAULT_RULES = (
+STANDARD_RULES = (
     Rule(name="dead-letters", kind=Kind.DEAD_LETTERS, threshold=10, window_seconds=300, quiet_seconds=300),
     Rule(name="late", kind=Kind.LATE, threshold=10, window_seconds=300, quiet_seconds=300),
     Rule(name="lag", kind=Kind.LAG, threshold=100_000, for_seconds=300),
@@ -126,10 +126,13 @@ DEFAULT_RULES = (
 
 
 class AlarmOptions(_Options):
-    """When somebody has to look, and who is told. An empty list of rules turns alarms off."""
+    """When somebody has to look, and who is told."""
 
+    standard_rules: bool = Field(
+        default=True, description="Whether the rules that come with callstream are in force beside yours."
+    )
     rules: Annotated[tuple[Rule, ...], Field(max_length=MOST_RULES)] = Field(
-        default=DEFAULT_RULES, description="When alarms ring; those that are given take the place of all of these."
+        default=(), description="When alarms ring; one with the name of a standard rule takes its place."
     )
     webhooks: Annotated[tuple[AlarmWebhook, ...], Field(max_length=MOST_WEBHOOKS)] = Field(
         default=(), description="Who is told; time-outs, attempts and private addresses are as `notify` has them."
@@ -145,3 +148,9 @@ class AlarmOptions(_Options):
         if twice:
             raise ValueError(f"two rules are called {twice[0]!r}; each has a name of its own")
         return rules
+
+    @property
+    def in_force(self) -> tuple[Rule, ...]:
+        """All rules: the given ones, and those standard ones whose name none of them has."""
+        given = {rule.name for rule in self.rules}
+        return self.rules + tuple(one for one in STANDARD_RULES if self.standard_rules and one.name not in given)

@@ -28,7 +28,8 @@ class Refusals:
 
     def new(self) -> Json | None:
         """The record that tells of what is new; None if nothing is."""
-        now: Counter[tuple[str, ...]] = Counter({place: count for place, count in self._endpoints.items()})
+        now: Counter[tuple[str, ...]] = Counter()
+        now.update({(pool, endpoint): count for (pool, endpoint), count in self._endpoints.items()})
         for service, actor in self._actors.items():
             for (_, decision), count in actor.trying.decisions.items():
                 if decision == REFUSED:

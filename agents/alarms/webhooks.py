@@ -11,6 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -59,7 +60,7 @@ class AlarmWebhooks:
 
     def policy(self, event: Event) -> Policy:
         """As callbacks are tried."""
-        return policy_of(SERVICE, self._options)
+        return replace(policy_of(SERVICE, self._options), ends_task=False, traced=False)
 
     async def act(self, event: Event, state: Cell) -> Outcome:
         """Tell everybody who has not been told yet."""

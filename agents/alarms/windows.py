@@ -47,7 +47,7 @@ class Windows:
         self._windows.setdefault(subject, Window(self._seconds)).add(at, count, now)
 
     def a_minute(self, now: float) -> dict[str, float]:
-        """How many a minute there were of each subject, averaged over the window. Subjects without any are forgotten."""
+        """How many a minute there were of each subject, averaged over the window. Those without any are forgotten."""
         totals = {subject: window.total(now) for subject, window in self._windows.items()}
         for subject in [subject for subject, total in totals.items() if not total]:
             del self._windows[subject]

@@ -1,4 +1,4 @@
-"""One signed POST: what came of it is a value. Address check, no redirects, bounded in time; the same for all webhooks."""
+"""One POST of a webhook: checked address, no redirects, bounded in time; what came of it is a value."""
 
 import time
 from collections.abc import Callable
