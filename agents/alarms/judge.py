@@ -15,6 +15,9 @@ from callstream.streams.event import MAX_LINE
 Place = tuple[str, str]
 """Rule and subject."""
 
+KNOWN_SECONDS = 3_600.0
+"""As long as the longest window: so long what comes again is known."""
+
 _SAYS = {
     Kind.DEAD_LETTERS: "dead letters a minute",
     Kind.LATE: "missed deadlines a minute",
@@ -63,7 +66,7 @@ class Judge:
         self._most_open = most_open
         self._began = began
         self._windows = {rule.name: Windows(rule.window_seconds) for rule in rules if rule.kind in COUNTED}
-        self._known = Known(max((rule.window_seconds for rule in rules), default=0.0))
+        self._known = Known(KNOWN_SECONDS)
         self._latest: dict[Place, Incident] = {}
         self._over_since: dict[Place, float] = {}
         self._under_since: dict[Place, float] = {}
