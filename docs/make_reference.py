@@ -43,6 +43,10 @@ ON_TOPIC = {
     topics.PAUSED: ("events whose task, chain or tenant is paused, on their way to table `paused`", "paused"),
     topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
     topics.DEAD: ("what could not be done or read, with the reason and the attempts", "gateway"),
+    topics.ALARMS: (
+        "alarms that rang and that are over: [alarms](../guide/alarms.md)",
+        "notify; every gateway, without a group",
+    ),
     topics.REDRIVES: ("what people decided about dead letters", "gateway"),
 }
 IN_TABLE = {

@@ -11,7 +11,19 @@ from standardwebhooks import Webhook
 
 from callstream.agents.alarms.incident import ENDED, RANG
 from callstream.streams.event import Json
-from tests.support.running import OBEDIENT, Found, Settings, System, Tail, Worker, body, headers, running_system, until
+from tests.support.running import (
+    OBEDIENT,
+    QUICK,
+    Found,
+    Settings,
+    System,
+    Tail,
+    Worker,
+    body,
+    headers,
+    running_system,
+    until,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,6 +38,9 @@ LETTERS = {
     "chain": "obedient",
 }
 """Two letters within the window."""
+NOBODY = {"name": "nobody", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+LAG = {"name": "behind", "kind": "lag", "threshold": 5, "service": "obey", "quiet_seconds": 0}
+BREAKER = {"name": "shut", "kind": "breaker", "threshold": 1, "pool": "copywriter"}
 
 
 @dataclass
@@ -64,12 +79,14 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> AsyncIterator[System]:
     settings: Settings = {
-        ("alarms", "rules"): [LETTERS],
+        ("alarms", "rules"): [LETTERS, LAG, BREAKER],
+        # Nobody listens there.
+        ("inference", "pools"): {"copywriter": {"endpoints": [NOBODY]}},
         ("alarms", "webhooks"): [{"url": receiver.url, "secret": SECRET}],
         ("notify", "allow_private"): True,
         ("notify", "first_pause_seconds"): 0.1,
     }
-    async with running_system(tmp_path_factory.mktemp("alarms"), (OBEDIENT,), settings) as running:
+    async with running_system(tmp_path_factory.mktemp("alarms"), (OBEDIENT, QUICK), settings) as running:
         await running.start()
         yield running
 
@@ -157,3 +174,31 @@ async def test_a_worker_killed_while_it_rings_does_not_ring_again_and_the_end_st
     assert (await told_of(tail, subject))[len(known) :] == [(RANG, incident["id"]), (ENDED, incident["id"])]
     await until(lambda: receiver.about(incident["id"], "alarm.ended"), "the end is told")
     assert len(await receiver.about(incident["id"], "alarm.rang")) == 1
+
+
+async def test_what_waits_rings_while_its_service_is_paused(system: System) -> None:
+    worker = system.workers[-1]
+    tail = await system.tail("alarms")
+    scope = {"scope": {"service": "obey"}, "by": "ann", "reason": "a trial"}
+    async with worker.http.post("/v1/control/pause", json=scope) as answer:
+        assert answer.status == 201, await answer.text()
+    tasks = [(await worker.submit("obedient", {}))["id"] for _ in range(6)]
+    await until(lambda: told_of(tail, "obey"), "the lag rings")
+    async with worker.http.post("/v1/control/resume", json=scope) as answer:
+        assert answer.status == 200, await answer.text()
+    for task in tasks:
+        await worker.reaches(task, "finished")
+
+    async def over() -> bool:
+        return len(await told_of(tail, "obey")) == 2
+
+    await until(over, "the lag is over")
+    assert await told_of(tail, "obey") == [(RANG, "behind/obey/1"), (ENDED, "behind/obey/1")]
+
+
+async def test_an_endpoint_that_nobody_reaches_rings(system: System) -> None:
+    tail = await system.tail("alarms")
+    await system.workers[-1].submit("quick", {"product_id": "p1", "title": "Mug"})
+    await until(lambda: told_of(tail, "copywriter/nobody"), "the breaker rings")
+    ((kind, name),) = await told_of(tail, "copywriter/nobody")
+    assert (kind, name) == (RANG, "shut/copywriter/nobody/1")
