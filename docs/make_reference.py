@@ -45,7 +45,7 @@ ON_TOPIC = {
     topics.DEAD: ("what could not be done or read, with the reason and the attempts", "gateway"),
     topics.ALARMS: (
         "alarms that rang and that are over: [alarms](../guide/alarms.md)",
-        "notify; every gateway, without a group",
+        "notify, gateway",
     ),
     topics.REDRIVES: ("what people decided about dead letters", "gateway"),
 }

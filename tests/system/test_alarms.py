@@ -181,11 +181,11 @@ async def test_what_waits_rings_while_its_service_is_paused(system: System) -> N
     tail = await system.tail("alarms")
     scope = {"scope": {"service": "obey"}, "by": "ann", "reason": "a trial"}
     async with worker.http.post("/v1/control/pause", json=scope) as answer:
-        assert answer.status == 201, await answer.text()
+        assert answer.status == 202, await answer.text()
     tasks = [(await worker.submit("obedient", {}))["id"] for _ in range(6)]
     await until(lambda: told_of(tail, "obey"), "the lag rings")
     async with worker.http.post("/v1/control/resume", json=scope) as answer:
-        assert answer.status == 200, await answer.text()
+        assert answer.status == 202, await answer.text()
     for task in tasks:
         await worker.reaches(task, "finished")
 
