@@ -27,6 +27,8 @@ from mode.utils.objects import cached_property
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callstream.streams.broker.state import write_whole
+from callstream.streams.cluster import Cluster
+from callstream.streams.disk import DiskUnusable
 from callstream.streams.flow import SteadyFlow
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
@@ -163,6 +165,7 @@ class ServiceApp(faust.App):
         self.resting: Callable[[], bool] = lambda: False
         self.failure: BaseException | None = None
         self.outlet: ServiceApp = self
+        self.cluster = Cluster(layout.bootstrap)
         self._outstanding = Outstanding(options.delivery_timeout_seconds)
         super().__init__(
             group_of(service),
@@ -301,7 +304,9 @@ class ServiceApp(faust.App):
         """End this worker: what it could not do must not be acknowledged, and a supervisor starts it afresh."""
         if self.failure is None:
             self.failure = error
-            log.error("%s ends: %s", self.service_name, error, exc_info=not isinstance(error, LogUnavailable))
+            log.error(
+                "%s ends: %s", self.service_name, error, exc_info=not isinstance(error, LogUnavailable | DiskUnusable)
+            )
             self.add_future(self.crash(error))
 
     async def _watch(self) -> None:
