@@ -28,7 +28,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callstream.streams.broker.state import write_whole
 from callstream.streams.cluster import Cluster
-from callstream.streams.disk import DiskUnusable
 from callstream.streams.flow import SteadyFlow
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
@@ -304,9 +303,7 @@ class ServiceApp(faust.App):
         """End this worker: what it could not do must not be acknowledged, and a supervisor starts it afresh."""
         if self.failure is None:
             self.failure = error
-            log.error(
-                "%s ends: %s", self.service_name, error, exc_info=not isinstance(error, LogUnavailable | DiskUnusable)
-            )
+            log.error("%s ends: %s", self.service_name, error, exc_info=not isinstance(error, LogUnavailable))
             self.add_future(self.crash(error))
 
     async def _watch(self) -> None:

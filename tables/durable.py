@@ -37,9 +37,9 @@ def store_options(block_cache_bytes: int = 1 << 20, write_buffer_bytes: int = 1 
     }
 
 
-def broken(app: ServiceApp, table: Any, error: Exception) -> DiskUnusable:
+def broken(app: ServiceApp, table: str, error: Exception) -> DiskUnusable:
     """End the worker, since a table's database on this disk cannot be used any more; gives the failure."""
-    failure = unusable(table.name, table.data.path, error)
+    failure = unusable(f"table {table}", app.conf.tabledir, error)
     app.fail(failure)
     return failure
 
@@ -50,8 +50,11 @@ class Readable:
     data: Any
 
     def read(self, partition: int, key: bytes) -> bytes | None:
-        """The row as this worker has it, or None."""
-        value: bytes | None = self._database(partition).get(key)
+        """The row as this worker has it, or None. Raises DiskUnusable."""
+        try:
+            value: bytes | None = self._database(partition).get(key)
+        except Exception as error:
+            raise self._failed(error) from None
         return value
 
     def scan(self, partition: int, after: bytes = b"", most: int = 100) -> Iterator[tuple[bytes, bytes]]:
@@ -82,6 +85,10 @@ class Readable:
         memory = int(database.property_value("rocksdb.cur-size-all-mem-tables") or 0)
         raw = database.get(OFFSET_KEY)
         return keys, disk + memory, None if raw is None else int(raw)
+
+    def _failed(self, error: Exception) -> DiskUnusable:
+        """What to raise when the database on this disk has raised that."""
+        raise NotImplementedError
 
     def _database(self, partition: int) -> Any:
         return cast(Store, self.data)._db_for_partition(partition)
@@ -133,17 +140,8 @@ class DurableTable(Readable, faust.Table[bytes, bytes]):
 
     def _failed(self, error: Exception) -> DiskUnusable:
         if self._broken is None:
-            self._broken = broken(self.app, self, error)
+            self._broken = broken(self.app, self.name, error)
         return self._broken
-
-    async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
-    ) -> None:
-        """Open the databases of what was assigned. Raises DiskUnusable."""
-        try:
-            await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-        except Exception as error:
-            raise self._failed(error) from None
 
     def open_partitions(self) -> list[int]:
         """Partitions whose rows this worker holds: none before they are recovered.

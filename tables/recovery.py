@@ -79,7 +79,7 @@ class CarefulRecovery(Recovery):
             try:
                 table.data._db_for_partition(tp.partition).put(STAMP_KEY, stamp(cluster, time.time()))
             except Exception as error:
-                broken(self.app, table, error)
+                broken(self.app, table.name, error)
 
     @Service.task
     async def _slurp_changelogs(self) -> None:
@@ -121,7 +121,7 @@ class CarefulRecovery(Recovery):
         try:
             table.apply_changelog_batch(self.buffers[table])
         except Exception as error:
-            broken(self.app, table, error)
+            broken(self.app, table.name, error)
         # Also what could not be kept: the copy does not say that it has it, and the worker ends.
         self.buffers[table].clear()
         self._last_flush_at = time.monotonic()
@@ -168,6 +168,18 @@ class Tables(TableManager):
         if self._recovery is None:
             self._recovery = CarefulRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Open the databases of what was assigned. Raises DiskUnusable."""
+        try:
+            await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            # That is how RocksDB's own errors come.
+            raise broken(self.app, f"of {self.app.service_name}", error) from None
 
     @Service.task
     async def _stamp(self) -> None:

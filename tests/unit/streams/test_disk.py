@@ -5,7 +5,7 @@ from callstream.streams.disk import free_bytes, unusable
 
 def test_the_failure_names_the_table_the_folder_its_room_and_the_way_out(tmp_path: Path) -> None:
     gone = tmp_path / "tables" / "infer"
-    told = str(unusable("receipts", gone, OSError("No space left on device")))
+    told = str(unusable("table receipts", gone, OSError("No space left on device")))
     for part in (
         "table receipts",
         str(gone),
