@@ -17,7 +17,7 @@ import pytest
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from callstream.stub import running_stub
 from tests.faults.load import CHAIN
-from tests.faults.scenario import READY_SECONDS, Fault, Plan, Scenario
+from tests.faults.scenario import Fault, Plan, Scenario
 from tests.support.disks import fill, make_room, small_disk
 from tests.support.judge import Verdict, judge
 from tests.support.workers import WorkerProcess, until_ready
@@ -27,6 +27,7 @@ BEFORE_SECONDS = 8.0
 AFTER_SECONDS = 8.0
 AWAY_SECONDS = 60.0
 FROZEN_SECONDS = 30.0
+READY_SECONDS = 180.0
 LONGEST_ANSWER_SECONDS = 25.0
 LOOK_SECONDS = 0.05
 FAILED = 1
@@ -86,7 +87,7 @@ async def judged(folder: Path, do: Do, **more: str) -> tuple[Disaster, Verdict]:
     """Run a disaster, show what came of it, and fail for whatever is not as it must be."""
     kind = type("One", (Disaster,), {"do": staticmethod(do), "more": more})
     async with (
-        EmbeddedKafka(BrokerOptions(folder=folder / "kafka")) as broker,
+        EmbeddedKafka(BrokerOptions(folder=folder / "kafka", start_timeout_seconds=300)) as broker,
         running_stub(seed=PLAN.seed, median_ms=400, sigma=0.5, concurrency=64) as stub,
     ):
         one = kind(PLAN, folder, f"sqlite:///{folder}/catalogue.db", broker, stub)
@@ -114,7 +115,7 @@ async def ask_all_the_time(url: str, answers: list[tuple[int, float, Any]]) -> N
 
 
 @pytest.mark.long
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 async def test_a_broker_that_is_away_for_a_minute(tmp_path: Path) -> None:
     answers: list[tuple[int, float, Any]] = []
 
@@ -140,7 +141,7 @@ async def test_a_broker_that_is_away_for_a_minute(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 async def test_a_disk_that_is_full_under_the_tables(tmp_path: Path) -> None:
     async def fill_the_disk(one: Disaster) -> None:
         # when one worker's disk is full
@@ -164,7 +165,7 @@ async def test_a_disk_that_is_full_under_the_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 async def test_a_folder_of_tables_that_is_deleted(tmp_path: Path) -> None:
     async def delete_folders(one: Disaster) -> None:
         # when the tables of a worker that is down are deleted
@@ -186,7 +187,7 @@ async def test_a_folder_of_tables_that_is_deleted(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 async def test_a_folder_of_an_older_state_that_is_restored(tmp_path: Path) -> None:
     async def restore(one: Disaster) -> None:
         # given a copy of a worker's folder, after which work went on
@@ -208,7 +209,7 @@ async def test_a_folder_of_an_older_state_that_is_restored(tmp_path: Path) -> No
 
 
 @pytest.mark.long
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 async def test_a_worker_that_stands_still_for_longer_than_its_session(tmp_path: Path) -> None:
     async def freeze(one: Disaster) -> None:
         # when a worker stands still until its partitions have gone to the other, and goes on then
