@@ -53,10 +53,10 @@ class Worker:
                 stderr=log,
             )
 
-    async def ready(self) -> None:
-        """Wait until it is ready."""
+    async def ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait until it is ready. Raises SystemExit after so long."""
         if self.process is not None:
-            await _ready(f"http://127.0.0.1:{self.port}", self.process, self.folder / "worker.log")
+            await _ready(f"http://127.0.0.1:{self.port}", self.process, self.folder / "worker.log", seconds)
 
     async def end(self, number: int = signal.SIGTERM) -> None:
         """Send it a signal and wait for its end."""
@@ -157,8 +157,8 @@ model = "stub-writer"
 """
 
 
-async def _ready(url: str, worker: asyncio.subprocess.Process, log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
+async def _ready(url: str, worker: asyncio.subprocess.Process, log: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     async with aiohttp.ClientSession() as http:
         while time.monotonic() < deadline:
             if worker.returncode is not None:
@@ -170,7 +170,7 @@ async def _ready(url: str, worker: asyncio.subprocess.Process, log: Path) -> Non
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.2)
-    raise SystemExit(f"the worker was not ready within {READY_SECONDS} s")
+    raise SystemExit(f"the worker was not ready within {seconds:g} s")
 
 
 def _end_of(log: Path) -> str:

@@ -23,6 +23,7 @@ from callstream.streams.broker.classpath import Progress
 from callstream.streams.broker.embedded import silent
 from callstream.streams.chain import Chains
 from callstream.streams.declare import declare, plan
+from callstream.streams.disk import DiskUnusable
 from callstream.streams.loading import load_chains
 
 log = logging.getLogger("callstream.worker")
@@ -111,6 +112,10 @@ async def _serve(
     starting.add_done_callback(_freeze)
     failure = await _until(node, starting, stop)
     rereading.cancel()
+    if isinstance(failure, DiskUnusable):
+        # What runs cannot be kept any more, and a database on a full disk takes half a minute to close.
+        log.error("ended: %s: %s", type(failure).__name__, failure)
+        os._exit(FAILED)
     patience = settings.engine.drain_seconds + STOP_SECONDS
     try:
         async with asyncio.timeout(patience):

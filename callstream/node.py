@@ -67,6 +67,7 @@ from callstream.streams.wire import LogUnavailable, Record, encode
 from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
+from callstream.tables.recovery import Tables
 from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
 from callstream.web.app import build_web
@@ -150,7 +151,8 @@ class Node:
                     "max_unfinished": options.max_unfinished * WIDE_FACTOR,
                 }
             )
-        app = ServiceApp(service, options, self._layout, Table=DurableTable, canonical_url=self._url())
+        kinds = {"Table": DurableTable, "TableManager": Tables}
+        app = ServiceApp(service, options, self._layout, canonical_url=self._url(), **kinds)
         app.opening.append(self.room.caught_up)
         match service:
             case "gateway":

@@ -83,6 +83,26 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)
         return time.time()
 
+    async def end(self) -> float:
+        """SIGKILL, and no new run before the next `start`; gives the moment (epoch seconds)."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        moment = self.kill()
+        if self._process is not None:
+            await self._process.wait()
+        return moment
+
+    def freeze(self) -> float:
+        """SIGSTOP to the worker and its process pool; gives the moment (epoch seconds)."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        return time.time()
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it stood."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     async def stop(self) -> int | None:
         """SIGTERM, wait, then SIGKILL to what is left of its group; gives the exit code of an orderly end."""
         if self._keeper is not None:
