@@ -41,9 +41,9 @@ def product(task: str, **more: str) -> Json:
     return {"product_id": task, "title": "A blue mug", **more}
 
 
-def copied(tasks: list[str], **more: bool) -> Wants:
+def copied(tasks: list[str], told: bool = False) -> Wants:
     """Tasks of the chain `quick`, all finished."""
-    return [Want(task, COPIED, calls=True, **more) for task in tasks], {task: task for task in tasks}
+    return [Want(task, COPIED, calls=True, told=told) for task in tasks], {task: task for task in tasks}
 
 
 async def all_of(work: list[Awaitable[object]]) -> None:

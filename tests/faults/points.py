@@ -1,4 +1,4 @@
-"""The points of the code at which a worker is killed: what each is, where, under which load it is come to, and how often.
+"""The points of the code at which a worker is killed: where each is, under which load it is come to, and how often.
 
 A *before* kills as a function is called, an *after* when it has returned, a *during* a moment after it has begun, when
 it waits for others. `unlogged` points lie within the write of a row: this disk has it, and the log does not.
@@ -154,7 +154,8 @@ def is_app(service: str) -> Of:
 
 def is_row_of(state: bytes) -> Of:
     """A letter in that state."""
-    return lambda arguments: arguments["key"].startswith(b"l/") and b'"state":"' + state + b'"' in arguments["value"]
+    told = b'"state":"' + state + b'"'
+    return lambda arguments: arguments["key"].startswith(b"l/") and told in (arguments["value"] or b"")
 
 
 def _plain() -> Iterator[Point]:

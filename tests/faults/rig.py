@@ -13,7 +13,7 @@ from pathlib import Path
 
 import aiohttp
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 from callstream.settings.gather import environment_name
 from callstream.streams.event import Json
@@ -55,7 +55,7 @@ LOOK_SECONDS = 0.1
 class Caller:
     """Whom callbacks go to: it takes each, and remembers under which id it came."""
 
-    server: TestServer
+    server: BaseTestServer
     told: dict[str, list[str]]
 
     def url(self, task: str) -> str:
@@ -155,9 +155,11 @@ class Rig:
     async def quiet(self, seconds: float = ASK_SECONDS) -> dict[str, int]:
         """What is not yet committed, once that is nothing, or the time is over."""
         end = time.monotonic() + seconds
-        while (lag := await self.system.lag()) and time.monotonic() < end:
+        while True:
+            lag = await self.system.lag()
+            if not lag or time.monotonic() > end:
+                return lag
             await asyncio.sleep(LOOK_SECONDS)
-        return lag
 
     async def settled(self, wants: Sequence[Want]) -> dict[str, int]:
         """Wait until the worker has died and all is done, or for long enough; gives the lag that is left."""

@@ -17,7 +17,7 @@ SIGKILLED = -9
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What has to become of a task. `steps` are its trail in order, an undo of one as `undo NAME`; empty: not looked at.
+    """What has to become of a task. `steps` are its trail in order, an undo as `undo NAME`; empty: not looked at.
 
     `calls`: a model is asked for it. `told`: its caller wants to know. `letters`: dead letters that it leaves, and
     `redriven`, whether they have been. `subtasks` are how many it starts.
@@ -82,7 +82,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many tasks were lost, how many calls were made again and callbacks sent again, and each thing that is wrong."""
+    """How many tasks were lost, how many calls made again and callers told again, and each thing that is wrong."""
 
     lost: int
     repeated: int
