@@ -19,12 +19,13 @@ from callstream.settings.gather import environment_name
 from callstream.streams.event import Json
 from tests.faults import trap
 from tests.faults.points import Point
-from tests.faults.verdict import Call, Evidence, Seen, Want
-from tests.support.running import QUICK, ROOT, Found, Settings, System, headers, running_system
+from tests.faults.verdict import SIGKILLED, Call, Evidence, Seen, Want
+from tests.support.running import OBEDIENT, QUICK, ROOT, Found, Settings, System, headers, running_system
 from tests.support.workers import WorkerProcess, until_ready
 
 CHAINS = (
     QUICK,
+    OBEDIENT,
     *(f"{ROOT}/tests/support/{place}" for place in ("chains.py:listing", "chains.py:gated", "flows.py:flows")),
     f"{ROOT}/tests/faults/chains.py:chains",
 )
@@ -93,6 +94,7 @@ class Rig:
     _hit: int = 0
     _calls: int = 0
     _lives: int = 0
+    _exits: int = 0
     _own_kills: list[float] = field(default_factory=list)
 
     @property
@@ -103,7 +105,7 @@ class Rig:
     def begin(self, run: str, point: Point, hit: int) -> None:
         """The next run: of that name, to end at that hit of a point."""
         self.run, self._point, self._hit = run, point, hit
-        self._lives, self._own_kills = len(self.worker.exits), []
+        self._lives, self._exits, self._own_kills = trap.lives(self.worker.folder), len(self.worker.exits), []
 
     def arm(self) -> None:
         """From now on the worker dies when it comes to the point."""
@@ -191,8 +193,13 @@ class Rig:
             catalogue=self._catalogue(),
             calls=await self._new_calls(),
             lag=lag,
-            exits=[one.code for one in self.worker.exits[self._lives :]],
+            exits=self._ends(),
         )
+
+    def _ends(self) -> list[int]:
+        """The exit codes of the worker's lives that have ended in this run."""
+        at_points = trap.lives(self.worker.folder) - self._lives
+        return [*[SIGKILLED] * at_points, *(one.code for one in self.worker.exits[self._exits :])]
 
     async def _seen(self, want: Want, found: Mapping[str, Sequence[Found]]) -> Seen:
         row = await self.row(want.task)
