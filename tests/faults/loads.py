@@ -25,6 +25,7 @@ OBEYED = ("intake", "first", "second")
 UNDONE = ("undo second", "undo first")
 LARGE_CHARACTERS = 300_000
 """More than an event takes with it: its body lies in the blob store."""
+MOST_TASKS, BETWEEN_SECONDS = 150, 0.2
 YEARLY = "30 2 1 1 *"
 
 Wants = tuple[list[Want], dict[str, str]]
@@ -266,14 +267,17 @@ async def start(rig: Rig) -> Wants:
 
 
 async def join(rig: Rig) -> Wants:
-    """Six tasks, in the midst of which another worker joins the groups; it goes when all is done."""
-    tasks = names(rig, 6)
-    folder = rig.folder / f"other-{rig.run}"
-    other = WorkerProcess("other", folder, rig.environment, program="tests.faults.trap")
+    """One task after the other, in the midst of which another worker joins the groups; it goes when all is done."""
+    tasks: list[str] = []
+    other = WorkerProcess("other", rig.folder / f"other-{rig.run}", rig.environment, program="tests.faults.trap")
     rig.arm()
-    await submit_plain(rig, tasks)
     await other.start()
     try:
+        async with asyncio.TaskGroup() as submitting:
+            while not await other.is_ready(rig.http) and len(tasks) < MOST_TASKS:
+                tasks.append(f"{rig.run}-{len(tasks)}")
+                submitting.create_task(submit_plain(rig, tasks[-1:]))
+                await asyncio.sleep(BETWEEN_SECONDS)
         await until_ready([other], rig.http, READY_SECONDS)
         await all_of([rig.until(task, "finished") for task in tasks])
     finally:
