@@ -198,8 +198,8 @@ def _later() -> Iterator[Point]:
     yield unlogged("timer", "timers", "later", 10)
     yield from write("timer", "timers", "later", 10, is_deleted, what="timers-removal")
     outlet = "callstream.agents.timer_app:Outlet.send"
-    yield Point("release-before", outlet, Moment.BEFORE, "later", 4)
-    yield Point("release-after", outlet, Moment.AFTER, "later", 4, short=True)
+    yield Point("release-before", outlet, Moment.BEFORE, "later", 3)
+    yield Point("release-after", outlet, Moment.AFTER, "later", 3, short=True)
     yield from produce("gateway", "schedules", "schedule", 3)
     yield from produce("schedule", "intake", "schedule", 2)
     yield from write("schedule", "schedules", "schedule", 3)

@@ -46,7 +46,7 @@ REQUESTS_PER_MINUTE = 60_000
 """So that there is an account to keep, and nothing waits for it."""
 READY_SECONDS = 60.0
 ASK_SECONDS = 60.0
-SETTLE_SECONDS = 45.0
+SETTLE_SECONDS = 90.0
 MISSED_SECONDS = 3.0
 """After all is done: how long a point that nobody came to is still waited for."""
 LOOK_SECONDS = 0.1

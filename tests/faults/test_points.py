@@ -72,14 +72,14 @@ def id_of(point: Point) -> str:
     return point.name
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", [point for point in POINTS if point.short], ids=id_of)
 async def test_a_kill_at_a_dangerous_point(point: Point, rigs: Rigs, pytestconfig: pytest.Config) -> None:
     await run(point, rigs, pytestconfig)
 
 
 @pytest.mark.long
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", POINTS, ids=id_of)
 async def test_a_kill_at(point: Point, rigs: Rigs, pytestconfig: pytest.Config) -> None:
     await run(point, rigs, pytestconfig)
