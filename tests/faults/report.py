@@ -1,9 +1,8 @@
 """What the kills at points came to, as a table at the end of the tests."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pytest
 
 from tests.faults.verdict import Evidence, Verdict
 
@@ -38,7 +37,8 @@ class Row:
         return (self.point, self.load, str(self.hit), self.killed_at, *numbers, self.verdict)
 
 
-POINTS_KEY = pytest.StashKey[list[Row]]()
+KILL = "kill"
+"""The property of a test that holds its row: it reaches the process that reports, whichever ran the test."""
 
 
 def seed() -> int:
@@ -46,7 +46,7 @@ def seed() -> int:
     return int(os.environ.get(SEED_VARIABLE, USUAL_SEED))
 
 
-def table(rows: list[Row]) -> list[str]:
+def table(rows: Sequence[Row]) -> list[str]:
     """The runs, one a line, and their sums."""
     cells = [COLUMNS, *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

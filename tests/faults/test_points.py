@@ -1,8 +1,8 @@
 """A worker killed at each point of its code, one run a point: nothing is lost, each effect is there once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,11 @@ import pytest_asyncio
 
 from tests.faults.loads import LOADS
 from tests.faults.points import POINTS, Point
-from tests.faults.report import POINTS_KEY, Row, seed
+from tests.faults.report import KILL, Row, seed
 from tests.faults.rig import Rig, running_rig
 from tests.faults.verdict import judge
 
+Record = Callable[[str, object], None]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -50,11 +51,10 @@ async def rigs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rigs]:
     await rigs.give_up()
 
 
-async def run(point: Point, rigs: Rigs, config: pytest.Config) -> None:
+async def run(point: Point, rigs: Rigs, record: Record) -> None:
     """Kill the worker at a point under its load, and judge what came of it."""
-    rows, hit = config.stash.setdefault(POINTS_KEY, []), point.hit(seed())
+    hit = point.hit(seed())
     row = Row(point.name, point.load, hit)
-    rows.append(row)
     rig = await rigs.get()
     rig.begin(f"p{rigs.runs:03d}", point, hit)
     try:
@@ -66,6 +66,8 @@ async def run(point: Point, rigs: Rigs, config: pytest.Config) -> None:
     except BaseException:
         await rigs.give_up()
         raise
+    finally:
+        record(KILL, asdict(row))
 
 
 def id_of(point: Point) -> str:
@@ -74,12 +76,12 @@ def id_of(point: Point) -> str:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", [point for point in POINTS if point.short], ids=id_of)
-async def test_a_kill_at_a_dangerous_point(point: Point, rigs: Rigs, pytestconfig: pytest.Config) -> None:
-    await run(point, rigs, pytestconfig)
+async def test_a_kill_at_a_dangerous_point(point: Point, rigs: Rigs, record_property: Record) -> None:
+    await run(point, rigs, record_property)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", POINTS, ids=id_of)
-async def test_a_kill_at(point: Point, rigs: Rigs, pytestconfig: pytest.Config) -> None:
-    await run(point, rigs, pytestconfig)
+async def test_a_kill_at(point: Point, rigs: Rigs, record_property: Record) -> None:
+    await run(point, rigs, record_property)
