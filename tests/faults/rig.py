@@ -17,9 +17,11 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 
 from callstream.settings.gather import environment_name
 from callstream.streams.event import Json
+from callstream.streams.topics import INFER, RECEIPTS, changelog_of
 from tests.faults import trap
 from tests.faults.points import Point
-from tests.faults.verdict import SIGKILLED, Call, Evidence, Seen, Want
+from tests.faults.verdict import SIGKILLED, Call, Evidence, Seen, Want, made_again
+from tests.support import kafka
 from tests.support.running import OBEDIENT, QUICK, ROOT, Found, Settings, System, headers, running_system
 from tests.support.workers import WorkerProcess, until_ready
 
@@ -34,7 +36,7 @@ SETTINGS: Settings = {
     ("partitions",): 2,
     ("engine", "concurrency"): 4,
     ("engine", "commit_interval_seconds"): 0.2,
-    ("engine", "session_timeout_seconds"): 6,
+    ("engine", "session_timeout_seconds"): 30,
     ("engine", "held_pause_seconds"): 0.2,
     ("engine", "handover_seconds"): 1,
     ("notify", "secret"): SECRET,
@@ -183,6 +185,7 @@ class Rig:
         told = trap.killed(self.worker.folder)
         trap.disarm(self.worker.folder)
         found = {topic: await (await self.system.tail(topic)).all() for topic in ("finished", "dead")}
+        calls = await self._new_calls()
         reached = told is not None and (told["point"], told["hit"]) == (self._point.name, self._hit)
         return Evidence(
             wants=wants,
@@ -191,10 +194,23 @@ class Rig:
             kills=[*self._own_kills, *([told["at"]] if told is not None else [])],
             seen={want.task: await self._seen(want, found) for want in wants},
             catalogue=self._catalogue(),
-            calls=await self._new_calls(),
+            calls=calls,
+            answered=await self._answered(made_again(calls)),
             lag=lag,
             exits=self._ends(),
         )
+
+    async def _answered(self, calls: Sequence[str]) -> dict[str, float]:
+        """When the answers of these calls came onto the log first."""
+        found: dict[str, float] = {}
+        if not calls:
+            return found
+        for record in await kafka.read_all(self.system.bootstrap, changelog_of(INFER, RECEIPTS)):
+            receipts = json.loads(record.value or b"{}").get("calls", {})
+            for call in receipts.keys() & set(calls) - found.keys():
+                if receipts[call]["state"] == "answered":
+                    found[call] = record.timestamp / 1000
+        return found
 
     def _ends(self) -> list[int]:
         """The exit codes of the worker's lives that have ended in this run."""

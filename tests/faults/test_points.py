@@ -55,9 +55,9 @@ async def run(point: Point, rigs: Rigs, record: Record) -> None:
     """Kill the worker at a point under its load, and judge what came of it."""
     hit = point.hit(seed())
     row = Row(point.name, point.load, hit)
-    rig = await rigs.get()
-    rig.begin(f"p{rigs.runs:03d}", point, hit)
     try:
+        rig = await rigs.get()
+        rig.begin(f"p{rigs.runs:03d}", point, hit)
         wants, products = await LOADS[point.load](rig)
         evidence = await rig.evidence(wants, products, await rig.settled(wants))
         verdict = judge(evidence)
