@@ -114,7 +114,7 @@ def outcome_of(row: Json, sequence: int, run: int = 0) -> Outcome:
     held = held_event(row)
     if row["state"] == CANCELLED:
         before = replace(held.with_body(held=None), sequence=held.sequence - 1, type=TASK)
-        return Resume(before, Cancelled(row["cancelled"]))
+        return Resume(before, Cancelled(row["cancelled"], rollback=row.get("rollback", True)))
     verdict = Verdict.model_validate(row["verdict"])
     # The desk stands between the step that held and the next one, whose sequence the held event has already.
     edited = held.with_body(outputs=_edited(held, verdict), held=None)
@@ -169,7 +169,8 @@ class ReviewDesk:
         cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
         if cancel is None:
             return None
-        return {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
+        said = {"cancelled": reason_of(cancel), "rollback": cancel.rollback, "decided": cancel.at}
+        return {**row, "state": CANCELLED, **said}
 
 
 def _row(event: Event) -> Json:

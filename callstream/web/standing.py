@@ -38,7 +38,7 @@ def standing(context: Context, row: Json) -> Json:
 
 def shown(cancel: Cancel) -> Json:
     """A cancel as callers see it."""
-    return {"at": cancel.at, "by": cancel.by, "reason": cancel.reason}
+    return {"at": cancel.at, "by": cancel.by, "reason": cancel.reason, "rollback": cancel.rollback}
 
 
 def _pool(context: Context, row: Json) -> str | None:

@@ -134,6 +134,14 @@ def test_a_task_that_comes_later_under_the_same_id_is_not_cancelled() -> None:
     assert controls.cancelled(Subject("a", "mug-1", "shop", 10.0)) is None
 
 
+def test_a_filter_that_keeps_what_was_done_replaces_none_that_undoes_it() -> None:
+    undoes = CancelFilter(at=20.0, by="ada", chain="shop", before=20.0)
+    keeps = CancelFilter(at=21.0, by="ada", chain="shop", before=20.0, rollback=False)
+    for commands in ((undoes, keeps), (keeps, undoes)):
+        assert after(*commands).cancelled(MUG) == undoes
+    assert read(keeps.key, as_value(keeps)) == keeps
+
+
 def test_a_pause_lasts_until_it_is_ended() -> None:
     scopes: tuple[dict[str, Any], ...] = ({"task": "mug-1", "tenant": "acme"}, {"chain": "shop"}, {"tenant": "acme"})
     for scope in scopes:

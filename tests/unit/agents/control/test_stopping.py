@@ -20,6 +20,7 @@ from callstream.agents.inference.receipts_state import Receipt, State
 from callstream.agents.lot import Bucket, Lot, Parked
 from callstream.agents.ports import Delivery
 from callstream.agents.review import held_row
+from callstream.agents.settle import NO_ROLLBACK
 from callstream.agents.steps import StepRole
 from callstream.streams import strict_json
 from callstream.streams.chain import Attempts, Cell, Chain, Chains, Step
@@ -143,6 +144,14 @@ async def test_an_event_of_a_cancelled_task_ends_and_does_not_begin() -> None:
     )
     assert ended.body.failure == Failure(kind="cancelled", message="cancelled by ada: not needed", step="copy")
     assert (bench.step.began, delivery.acked, bench.ports.crashes) == ([], [0], [])
+
+
+async def test_a_cancel_without_rollback_ends_a_task_as_it_stands() -> None:
+    bench = Bench()
+    bench.command(cancel(rollback=False))
+    await bench.read("mug-1")
+    [(topic, ended)] = bench.sent()
+    assert (topic, ended.body.end, ended.body.trail[-1].notes[-1]) == ("finished", End.CANCELLED, NO_ROLLBACK)
 
 
 async def test_whenever_and_wherever_a_cancelled_task_is_met_its_end_is_the_same_record() -> None:
