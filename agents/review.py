@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from callstream.agents.control.ancestry import ANCESTRY, above
 from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
@@ -134,6 +135,12 @@ def held_event(row: Json) -> Event:
     return decode(raw, [("content-type", STRUCTURED_TYPE.encode())])
 
 
+def held_subject(row: Json) -> Subject:
+    """The task of a row as commands see it."""
+    higher = above(row["tenant"], row["held"].get(ANCESTRY, ""))
+    return Subject(row["tenant"], row["task"], row["chain"], row["since"], "held", higher)
+
+
 class ReviewDesk:
     """What the review service does with its two topics: fold, save, and give what follows from the row.
 
@@ -166,7 +173,7 @@ class ReviewDesk:
         """The row of the event's hold after the command to cancel its task; None if there is none."""
         if row is None or row["state"] != "held" or _hold(row) != (event.run, event.sequence):
             return None
-        cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
+        cancel = self._cancel_of(held_subject(row))
         if cancel is None:
             return None
         said = {"cancelled": reason_of(cancel), "rollback": cancel.rollback, "decided": cancel.at}

@@ -5,7 +5,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
-from callstream.agents.control.holding import cancelled_holds, cancelled_timers
+from callstream.agents.control.holding import Holds, cancelled_timers
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
@@ -202,7 +202,7 @@ class Node:
         role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
         ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
         stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
-        stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions
+        stops.waiting, stops.partitions = Holds(reviews, self._sends(app)).cancelled, reviews.open_partitions
         self._obeys(app, stops)
 
     def _build_paused(self, app: ServiceApp) -> None:
@@ -274,14 +274,20 @@ class Node:
 
     def _build_join(self, app: ServiceApp) -> None:
         joins = self._table(app, topics.JOINS, expired_join)
-        desk = JoinDesk(self.chains, join_rows, self.clock)
+        controls = self.room.controls
+        desk = JoinDesk(self.chains, join_rows, self.clock, controls.cancelled)
         ports = self._host(app, desk, joins, topics.JOIN)
-        self._obeys(app, Stops(topics.JOIN, self.room.controls, ports, self.chains, ends=False))
+        look = DueLook(joins, self._sends(app), self.clock, controls.cancelled)
+        stops = Stops(topics.JOIN, controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = lambda _wanted: look.cancelled(), joins.open_partitions
+        self._obeys(app, stops)
+        app.background.append(look.run)
 
+    def _sends(self, app: ServiceApp) -> Callable[[Record, Claim], Awaitable[None]]:
         async def send(record: Record, claim: Claim) -> None:
             await app.produce(await check_in(record, self.blobs), claim)
 
-        app.background.append(DueLook(joins, send, self.clock).run)
+        return send
 
     def _build_schedule(self, app: ServiceApp) -> None:
         async def submit(event: Event, claim: Claim) -> None:

@@ -158,13 +158,17 @@ def told(command: AnyCommand) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A task as commands see it: whose, of which chain, accepted when (epoch seconds), and how far it is."""
+    """A task as commands see it: whose, of which chain, accepted when (epoch seconds), and how far it is.
+
+    Of a sub-task, also the tasks `above` it, which have started it or what started it.
+    """
 
     tenant: str
     task: str
     chain: str
     time: float
     state: str = "running"
+    above: "tuple[Subject, ...]" = ()
 
 
 class Selection(Strict):

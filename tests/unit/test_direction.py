@@ -33,7 +33,7 @@ PURE = """
     streams.broker.maven streams.broker.properties
     streams.conditions tables.latency tables.letters tables.tasks tables.timers
     agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
-    agents.control.commands agents.control.controls
+    agents.control.ancestry agents.control.commands agents.control.controls
     streams.replay.lineage streams.replay.selection streams.replay.where
     agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
     agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
