@@ -123,7 +123,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
         case Again():
             return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
-            said = event.with_body(outputs={work.service: _object(output, work.service)})
+            said = event.with_body(outputs={work.service: _object(output, work.service)}, waiting=None)
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)

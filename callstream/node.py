@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import cast
@@ -61,7 +62,7 @@ from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim
-from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
+from callstream.streams.topics import NOTIFY, SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
 from callstream.streams.wire import LogUnavailable, Record, encode
 from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
@@ -77,7 +78,7 @@ from callstream.web.serve import WebServer
 
 log = logging.getLogger("callstream.node")
 
-GATEWAY, INTAKE, REVIEW, NOTIFY, PREPARE = "gateway", "intake", "review", "notify", "prepare"
+GATEWAY, INTAKE, REVIEW, PREPARE = "gateway", "intake", "review", "prepare"
 MAX_CHANGE_BYTES = 9 * 1024 * 1024
 HOUR = 3_600.0
 LOOK_SECONDS = 0.25
@@ -167,13 +168,7 @@ class Node:
             case topics.JOIN:
                 self._build_join(app)
             case "notify":
-                notifier = Notifier(self.settings.notify)
-                app.opening.append(notifier.open)
-                app.closing.append(notifier.close)
-                ports = self._host(
-                    app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
-                )
-                self._obeys(app, Stops(service, self.room.controls, ports, self.chains, ends=False))
+                self._build_notify(app)
             case "timer":
                 self._build_timer(app)
             case topics.PAUSED:
@@ -181,6 +176,18 @@ class Node:
             case _:
                 self._build_steps(app, service)
         return app
+
+    def _build_notify(self, app: ServiceApp) -> None:
+        notifier = Notifier(self.settings.notify)
+        app.opening.append(notifier.open)
+        app.closing.append(notifier.close)
+        # Whoever reads the ends of tasks is not told of one again because its caller is.
+        policy = replace(
+            notifier.policy, held_pause_seconds=app.options.held_pause_seconds, comes_back_to=topic_of(NOTIFY)
+        )
+        role = ActRole(NOTIFY, notifier.act, stateful=False, policy=policy)
+        ports = self._host(app, role, None, topics.FINISHED, NOTIFY)
+        self._obeys(app, Stops(NOTIFY, self.room.controls, ports, self.chains, ends=False))
 
     def _build_timer(self, app: ServiceApp) -> None:
         table = self._table(app, topics.TIMERS, None)

@@ -26,6 +26,7 @@ from callstream.streams import strict_json
 from callstream.streams.event import Json, Strict
 from callstream.streams.keys import TaskId, Tenant, task_key
 from callstream.streams.strict_json import BadJson
+from callstream.streams.topics import TIMER
 from callstream.web.access import CALLER, Caller
 from callstream.web.bodies import parse, read_as, read_json
 from callstream.web.context import CONTEXT, Context
@@ -226,7 +227,7 @@ def _check_known(context: Context, scope: Scope) -> None:
     chains = context.chains
     known = {
         "chain": {chain.name for chain in chains},
-        "service": ({"intake", "review", "notify"} | set(chains.services())) - NEVER_PAUSED,
+        "service": ({"intake", "review", "notify", TIMER} | set(chains.services())) - NEVER_PAUSED,
         "pool": set(context.port.pool_names()),
     }.get(scope.kind)
     name = getattr(scope, scope.kind)

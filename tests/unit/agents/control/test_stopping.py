@@ -1,7 +1,7 @@
 """An actor that obeys commands: what is cancelled ends once, what is paused is sent aside, the rest goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
