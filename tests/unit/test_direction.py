@@ -31,7 +31,7 @@ PURE = """
     streams.errorclass streams.letters streams.retry_budget streams.routes streams.steady streams.submission
     streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    streams.conditions tables.latency tables.letters tables.tasks tables.timers
+    streams.expressions tables.latency tables.letters tables.tasks tables.timers
     agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
     agents.control.ancestry agents.control.commands agents.control.controls
     streams.replay.lineage streams.replay.selection streams.replay.where
