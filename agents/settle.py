@@ -61,6 +61,7 @@ from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
 REMARKS = (VERDICT, LETTER_COMMAND, TASK_SUBTASK, TASK_JOIN_DUE)
 """What tells a service about a task and is not the task itself: a burial of these does not end it."""
+NO_ROLLBACK = "without rollback: what was done stays"
 LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
 
 
@@ -122,7 +123,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
         case Again():
             return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
-            said = event.with_body(outputs={work.service: _object(output, work.service)})
+            said = event.with_body(outputs={work.service: _object(output, work.service)}, waiting=None)
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
@@ -219,6 +220,8 @@ def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> 
     trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
     failure = Failure(kind="cancelled", message=line(outcome.reason), step=work.step)
     done = _next(replace(event.with_body(trail=trail, waiting=None), sequence=last))
+    if not outcome.rollback:
+        return _terminal(done, End.CANCELLED, chains, failure)
     return _ended(event, done, End.CANCELLED, chains, failure)
 
 
@@ -351,7 +354,7 @@ def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury | Cancelle
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
     if isinstance(outcome, Cancelled):
-        remarks = (*remarks, outcome.reason)
+        remarks = (*remarks, outcome.reason, *(() if outcome.rollback else (NO_ROLLBACK,)))
     return Hop(
         step=work.step,
         service=work.service,

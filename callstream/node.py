@@ -5,8 +5,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import cast
@@ -16,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside
-from callstream.agents.control.holding import cancelled_holds, cancelled_timers
+from callstream.agents.control.holding import Holds, cancelled_timers
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
@@ -61,7 +62,7 @@ from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim
-from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
+from callstream.streams.topics import NOTIFY, SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
 from callstream.streams.wire import LogUnavailable, Record, encode
 from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
@@ -78,7 +79,7 @@ from callstream.web.serve import WebServer
 
 log = logging.getLogger("callstream.node")
 
-GATEWAY, INTAKE, REVIEW, NOTIFY, PREPARE = "gateway", "intake", "review", "notify", "prepare"
+GATEWAY, INTAKE, REVIEW, PREPARE = "gateway", "intake", "review", "prepare"
 MAX_CHANGE_BYTES = 9 * 1024 * 1024
 HOUR = 3_600.0
 LOOK_SECONDS = 0.25
@@ -169,13 +170,7 @@ class Node:
             case topics.JOIN:
                 self._build_join(app)
             case "notify":
-                notifier = Notifier(self.settings.notify)
-                app.opening.append(notifier.open)
-                app.closing.append(notifier.close)
-                ports = self._host(
-                    app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
-                )
-                self._obeys(app, Stops(service, self.room.controls, ports, self.chains, ends=False))
+                self._build_notify(app)
             case "timer":
                 self._build_timer(app)
             case topics.PAUSED:
@@ -183,6 +178,18 @@ class Node:
             case _:
                 self._build_steps(app, service)
         return app
+
+    def _build_notify(self, app: ServiceApp) -> None:
+        notifier = Notifier(self.settings.notify)
+        app.opening.append(notifier.open)
+        app.closing.append(notifier.close)
+        # Whoever reads the ends of tasks is not told of one again because its caller is.
+        policy = replace(
+            notifier.policy, held_pause_seconds=app.options.held_pause_seconds, comes_back_to=topic_of(NOTIFY)
+        )
+        role = ActRole(NOTIFY, notifier.act, stateful=False, policy=policy)
+        ports = self._host(app, role, None, topics.FINISHED, NOTIFY)
+        self._obeys(app, Stops(NOTIFY, self.room.controls, ports, self.chains, ends=False))
 
     def _build_timer(self, app: ServiceApp) -> None:
         table = self._table(app, topics.TIMERS, None)
@@ -204,7 +211,7 @@ class Node:
         role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
         ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
         stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
-        stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions
+        stops.waiting, stops.partitions = Holds(reviews, self._sends(app)).cancelled, reviews.open_partitions
         self._obeys(app, stops)
 
     def _build_paused(self, app: ServiceApp) -> None:
@@ -276,14 +283,20 @@ class Node:
 
     def _build_join(self, app: ServiceApp) -> None:
         joins = self._table(app, topics.JOINS, expired_join)
-        desk = JoinDesk(self.chains, join_rows, self.clock)
+        controls = self.room.controls
+        desk = JoinDesk(self.chains, join_rows, self.clock, controls.cancelled)
         ports = self._host(app, desk, joins, topics.JOIN)
-        self._obeys(app, Stops(topics.JOIN, self.room.controls, ports, self.chains, ends=False))
+        look = DueLook(joins, self._sends(app), self.clock, controls.cancelled)
+        stops = Stops(topics.JOIN, controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = lambda _wanted: look.cancelled(), joins.open_partitions
+        self._obeys(app, stops)
+        app.background.append(look.run)
 
+    def _sends(self, app: ServiceApp) -> Callable[[Record, Claim], Awaitable[None]]:
         async def send(record: Record, claim: Claim) -> None:
             await app.produce(await check_in(record, self.blobs), claim)
 
-        app.background.append(DueLook(joins, send, self.clock).run)
+        return send
 
     def _build_schedule(self, app: ServiceApp) -> None:
         async def submit(event: Event, claim: Claim) -> None:

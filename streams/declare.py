@@ -24,6 +24,7 @@ from callstream.streams.topics import (
     JOIN,
     JOINS,
     NOTIFIED,
+    NOTIFY,
     OWN_TABLES,
     PARKED,
     PAUSED,
@@ -64,7 +65,8 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
     services = [lane for service in chains.services() for lane in lanes_of(service)]
-    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES, PAUSED, REDRIVES))
+    own = TIMER, REVIEW, VERDICTS, FINISHED, NOTIFY, NOTIFIED, SCHEDULES, PAUSED, REDRIVES
+    names = dict.fromkeys((INTAKE, *services, *own))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(CONTROL), partitions, replicas, retention_seconds, compacted=True))

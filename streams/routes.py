@@ -5,27 +5,19 @@ same way however often it is looked at.
 """
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import cel
 
 from callstream.streams.event import Event, Json
+from callstream.streams.expressions import BadExpression, Expression, Limits
 
 END = "(end)"
 """In the place of a step's name: the task ends there, well."""
 MOST_RULES = 32
-MOST_CHARACTERS = 1_000
-MOST_LOOPS = 2
-"""Macros in one rule that go through a list: each within another multiplies what it costs."""
+LIMITS = Limits(characters=1_000, loops=2)
 MOST_WEIGHT = 1_000_000
 VARIABLES = frozenset(("chain", "version", "tenant", "task", "priority", "step", "input", "outputs", "usage"))
 MOST_SHOWN = 80
-
-_LOOPS = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w*)")
-"""Each with the name of what goes through the list."""
 
 
 class RouteFailed(Exception):
@@ -43,7 +35,7 @@ class Rule:
     when: str
     to: str | Mapping[str, int]
     shadow: str | None = None
-    test: Callable[[Json], Any] = field(init=False, repr=False, compare=False)
+    test: Expression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "test", _compiled(self.when))
@@ -95,9 +87,9 @@ def choose(routes: Routes, event: Event, step: str) -> Route:
     for number, rule in enumerate(routes.rules, start=1):
         name = f"rule {number} of {step!r} ({_short(rule.when)})"
         try:
-            fires = _boolean(rule.test(seen))
-        except Exception as error:
-            why = f"route: {name} failed: {_said(error)}"
+            fires = rule.test.holds(seen)
+        except BadExpression as error:
+            why = f"route: {name} failed: {error}"
             if routes.on_error is None:
                 raise RouteFailed(why) from None
             return Route(routes.on_error, f"{why}; to {routes.on_error!r}")
@@ -124,21 +116,12 @@ def variables(event: Event, step: str) -> Json:
     }
 
 
-def _compiled(expression: str) -> Callable[[Json], Any]:
+def _compiled(text: str) -> Expression:
     """Raises ValueError for what is too long, loops too much or is no CEL over `VARIABLES`."""
-    if len(expression) > MOST_CHARACTERS:
-        raise ValueError(f"rule {_short(expression)}: {len(expression):,} characters; at most {MOST_CHARACTERS:,}")
-    bound = _LOOPS.findall(expression)
-    if len(bound) > MOST_LOOPS:
-        raise ValueError(f"rule {_short(expression)}: more than {MOST_LOOPS} of all, exists, map and filter")
     try:
-        program = cel.compile(expression)
-    except ValueError as error:
-        raise ValueError(f"rule {_short(expression)} does not parse: {_said(error)}") from None
-    if unknown := set(program.variables()) - VARIABLES - set(bound):
-        known = ", ".join(sorted(VARIABLES))
-        raise ValueError(f"rule {_short(expression)}: there is no {min(unknown)!r}; there are: {known}")
-    return program.execute
+        return Expression(text, VARIABLES, LIMITS)
+    except BadExpression as error:
+        raise ValueError(f"rule {_short(text)}: {error}") from None
 
 
 def _check_weights(to: str | Mapping[str, int]) -> None:
@@ -162,17 +145,5 @@ def _drawn(to: str | Mapping[str, int], salt: bytes, key: bytes) -> str:
     raise AssertionError("a place is below the sum of all weights")
 
 
-def _boolean(found: Any) -> bool:
-    if not isinstance(found, bool):
-        raise TypeError(f"it gave {type(found).__name__}, not true or false")
-    return found
-
-
 def _short(expression: str) -> str:
     return expression if len(expression) <= MOST_SHOWN else f"{expression[:MOST_SHOWN]}…"
-
-
-def _said(error: Exception) -> str:
-    """An error of CEL in a line."""
-    missing = f"no such key: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(missing.partition("\n")[0].split())[:300]

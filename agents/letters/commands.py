@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from callstream.streams.conditions import MOST_CHARACTERS
 from callstream.streams.event import LETTER_COMMAND, Body, Event, Json, Strict, Submission
 from callstream.streams.keys import partition_of
+from callstream.tables.letters import MOST_WHERE
 
 COMMAND = "command"
 OPERATOR = "callstream"
@@ -36,7 +36,7 @@ class Job(Strict):
     """Redrive every letter that a condition holds for, at most so many a second over all partitions."""
 
     id: JobId
-    where: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] = ""
+    where: Annotated[str, StringConstraints(max_length=MOST_WHERE)] = ""
     rate: Annotated[float, Field(gt=0, le=MOST_REDRIVES_A_SECOND)] = 50.0
 
 

@@ -14,10 +14,10 @@ from callstream.agents.letters.commands import Command, to_task
 from callstream.agents.letters.parts import CANCELLED, DONE, RUNNING, job_key, part_of, redrive_of, wanted
 from callstream.agents.letters.store import Shelf
 from callstream.agents.turns import Turns
-from callstream.streams.conditions import BadCondition, Condition
 from callstream.streams.event import Event, Json
+from callstream.streams.expressions import BadExpression, Expression
 from callstream.streams.ownership import Claim, LostOwnership
-from callstream.tables.letters import JOBS, LETTERS, SAMPLE
+from callstream.tables.letters import JOBS, LETTERS, condition_of
 from callstream.tables.rows import Rows
 
 log = logging.getLogger("callstream.letters")
@@ -95,8 +95,8 @@ class JobRunner:
         if part is None or part["state"] != RUNNING:
             return
         try:
-            condition = Condition(part["where"], SAMPLE) if part["where"] else None
-        except BadCondition as error:
+            condition = condition_of(part["where"]) if part["where"] else None
+        except BadExpression as error:
             await shelf.save(key, {**part, "state": CANCELLED, "changed": now, "refused": str(error)})
             return
         if part["matched"] is None:
@@ -110,7 +110,7 @@ class JobRunner:
             moved |= {"looked_at": part["looked_at"] + batch.looked_at, "state": DONE if batch.ended else RUNNING}
             await shelf.save(key, {**part, **moved, "changed": now})
 
-    def _batch(self, shelf: Shelf, part: Json, condition: Condition | None, room: int) -> "_Batch":
+    def _batch(self, shelf: Shelf, part: Json, condition: Expression | None, room: int) -> "_Batch":
         """The next letters of a part, at most as many as there is room for."""
         batch = _Batch(part["after"].encode())
         if room < 1:
@@ -124,7 +124,7 @@ class JobRunner:
         batch.ended = not batch.looked_at
         return batch
 
-    async def _count(self, shelf: Shelf, part: Json, condition: Condition | None) -> int:
+    async def _count(self, shelf: Shelf, part: Json, condition: Expression | None) -> int:
         """How many letters are the job's as it begins."""
         count, after = 0, b""
         while found := list(shelf.scan(LETTERS, after, SCANNED_IN_A_ROW)):

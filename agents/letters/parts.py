@@ -1,8 +1,8 @@
 """The parts of a job over dead letters: what a row of one says, and which letters are its. Pure."""
 
 from callstream.agents.letters.commands import Action, Command
-from callstream.streams.conditions import BadCondition, Condition
 from callstream.streams.event import Json
+from callstream.streams.expressions import BadExpression, Expression
 from callstream.tables.letters import JOBS, REFUSED, UNREADABLE, WAITING, values_of
 
 RUNNING, PAUSED, CANCELLED, DONE = "running", "paused", "cancelled", "done"
@@ -40,13 +40,13 @@ def part_of(row: Json | None, command: Command, now: float) -> Json | None:
     return {**row, "state": end, "changed": now} if row["state"] == begin else row
 
 
-def wanted(part: Json, row: Json, condition: Condition | None) -> bool:
+def wanted(part: Json, row: Json, condition: Expression | None) -> bool:
     """Whether a letter is one of a job's: it waits since before the job was made, and the condition holds for it."""
     if row["state"] != WAITING or row["letter"] in (UNREADABLE, REFUSED) or row["died"] > part["created"]:
         return False
     try:
         return condition is None or condition.holds(values_of(row, part["created"]))
-    except BadCondition:
+    except BadExpression:
         return False
 
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from callstream.agents.letters.commands import MOST_REDRIVES_A_SECOND
-from callstream.streams.conditions import MOST_CHARACTERS
 from callstream.streams.event import Strict
+from callstream.tables.letters import MOST_WHERE
 
 Name = Annotated[str, StringConstraints(max_length=200)]
 Reason = Annotated[str, StringConstraints(max_length=500)]
@@ -29,5 +29,5 @@ class Redrive(Decision):
 class RedriveMany(Redrive):
     """Redrive every waiting letter that `where` holds for, at most `rate` a second."""
 
-    where: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] = ""
+    where: Annotated[str, StringConstraints(max_length=MOST_WHERE)] = ""
     rate: Annotated[float, Field(gt=0, le=MOST_REDRIVES_A_SECOND)] | None = None

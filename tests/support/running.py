@@ -341,8 +341,8 @@ class System:
                 reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
             reads["schedule"] = ["callstream.schedules"]
-            reads["notify"] = ["callstream.finished"]
-            shown = [name for name in steps if name != "callstream.paused"]
+            reads["notify"].append("callstream.finished")
+            shown = [name for name in steps if name not in ("callstream.paused", "callstream.notify")]
             reads["gateway"] = [*shown, *(name for name in taken if name in places and name not in UNREAD)]
             self._known = [
                 (service, [one for name in names for one in places[name]]) for service, names in reads.items()

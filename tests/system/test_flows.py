@@ -92,7 +92,7 @@ async def test_a_task_goes_where_its_rules_send_it(system: System, number: int, 
 
 
 async def test_a_circle_and_a_missing_field_fail_and_say_so(system: System) -> None:
-    for number, kind, says in ((13, "hop-limit", "circle"), (14, "route", "no such key: missing")):
+    for number, kind, says in ((13, "hop-limit", "circle"), (14, "route", "no such field: missing")):
         await system.worker.submit("routed", {"number": number}, id=f"routed-{number}")
         row = await system.worker.reaches(f"routed-{number}", "failed")
         assert row["failure"]["kind"] == kind

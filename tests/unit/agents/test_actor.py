@@ -681,6 +681,11 @@ async def test_a_long_pause_is_left_to_the_timer_with_what_was_tried() -> None:
     )
 
 
+async def test_it_comes_back_to_the_topic_that_the_policy_names() -> None:
+    ports, _ = await timed(Retry(SLOW, 30.0), an_event(), comes_back_to="callstream.elsewhere")
+    assert dict(ports.sent[0].headers)["callstream-destination"] == b"callstream.elsewhere"
+
+
 async def test_what_comes_back_from_the_timer_goes_on_where_it_was() -> None:
     _, waiting = await timed(Retry(SLOW, 30.0), an_event())
     back = replace(waiting, type="callstream.task")

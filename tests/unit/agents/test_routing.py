@@ -102,7 +102,7 @@ def test_a_rule_that_fails_buries_the_task_with_the_reason() -> None:
     assert (first, second) == ("dead", "finished")
     assert letter.body.failure is not None
     assert (letter.body.failure.kind, letter.body.failure.step) == ("route", "facts")
-    assert "no such key: brand" in letter.body.failure.message
+    assert "no such field: brand" in letter.body.failure.message
     assert ended.body.end is End.FAILED
 
 
