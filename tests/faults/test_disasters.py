@@ -4,15 +4,19 @@ Each is done to one of two workers (or to the broker) under load, and judged as 
 """
 
 import asyncio
+import io
 import json
+import random
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from PIL import Image
 
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from callstream.stub import running_stub
@@ -20,7 +24,7 @@ from tests.faults.load import CHAIN
 from tests.faults.scenario import Fault, Plan, Scenario
 from tests.support.disks import fill, make_room, small_disk
 from tests.support.judge import Verdict, judge
-from tests.support.workers import WorkerProcess, until_ready
+from tests.support.workers import WorkerProcess, running_workers, until_ready
 
 PLAN = Plan(0, 1, rate=12, seed=11)
 BEFORE_SECONDS = 8.0
@@ -31,6 +35,7 @@ READY_SECONDS = 180.0
 LONGEST_ANSWER_SECONDS = 25.0
 LOOK_SECONDS = 0.05
 FAILED = 1
+ACCEPTED = 202
 Do = Callable[["Disaster"], Awaitable[None]]
 
 
@@ -90,7 +95,7 @@ async def judged(folder: Path, do: Do, **more: str) -> tuple[Disaster, Verdict]:
         EmbeddedKafka(BrokerOptions(folder=folder / "kafka", start_timeout_seconds=300)) as broker,
         running_stub(seed=PLAN.seed, median_ms=400, sigma=0.5, concurrency=64) as stub,
     ):
-        one = kind(PLAN, folder, f"sqlite:///{folder}/catalogue.db", broker, stub)
+        one = kind(PLAN, folder, f"sqlite:///{folder}/catalogue.db", broker, stub, ready_seconds=READY_SECONDS)
         verdict = judge(await one.run())
     exits = [(end.worker, end.code) for worker in one.workers.values() for end in worker.exits]
     (folder / "figures.json").write_text(json.dumps({**verdict.figures, "exits": exits, "faults": verdict.faults}))
@@ -224,3 +229,75 @@ async def test_a_worker_that_stands_still_for_longer_than_its_session(tmp_path: 
     # then it ended, and said why
     assert [end.code for end in one.workers["worker-a"].exits] == [FAILED]
     assert not one.workers["worker-b"].exits
+
+
+@asynccontextmanager
+async def one_worker(folder: Path) -> AsyncIterator[tuple[Disaster, WorkerProcess]]:
+    """A broker, a stub and a worker that is ready, without a load."""
+    async with (
+        EmbeddedKafka(BrokerOptions(folder=folder / "kafka", start_timeout_seconds=300)) as broker,
+        running_stub(seed=PLAN.seed, median_ms=20) as stub,
+    ):
+        one = Disaster(PLAN, folder, f"sqlite:///{folder}/catalogue.db", broker, stub)
+        one.more = {}
+        worker = WorkerProcess("worker-a", folder / "worker-a", one._settings())
+        async with running_workers([worker], READY_SECONDS):
+            yield one, worker
+
+
+async def finish(http: aiohttp.ClientSession, task: str) -> int:
+    """Hand in a task and wait for its end; gives the status of the first answer."""
+    body = {"chain": CHAIN, "id": task, "input": {"product_id": task, "title": "A mug"}}
+    async with http.post("/v1/tasks", json=body) as answer:
+        status = answer.status
+    state = None
+    while state != "finished":
+        async with http.get(f"/v1/tasks/{task}", params={"wait": "5"}) as answer:
+            state = (await answer.json()).get("state")
+        assert state not in ("failed", "rejected"), state
+    return status
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_a_broker_that_has_lost_its_data_is_another_cluster(tmp_path: Path) -> None:
+    async with one_worker(tmp_path) as (one, worker), aiohttp.ClientSession(worker.url) as http:
+        # given tasks that are settled in the worker's tables
+        tasks = [f"lost-{number}" for number in range(5)]
+        assert [await finish(http, task) for task in tasks] == [ACCEPTED] * 5
+        # when the broker has lost all that it had, and the worker has its folder still
+        await worker.end()
+        await asyncio.to_thread(one.broker.stop)
+        await asyncio.to_thread(shutil.rmtree, one.broker.home.data)
+        await asyncio.to_thread(one.broker.start)
+        await worker.start()
+        await one.ready(worker)
+        # then the worker says so and knows nothing of them: they are new, and are done anew
+        assert "is of another cluster" in whole_log(worker)
+        async with http.get(f"/v1/tasks/{tasks[0]}") as answer:
+            assert answer.status == 404
+        assert [await finish(http, task) for task in tasks] == [ACCEPTED] * 5
+        assert (await one.stub.report())["calls"] == 10
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+async def test_a_blob_store_that_is_full_says_so_at_the_door(tmp_path: Path) -> None:
+    noise = Image.frombytes("RGB", (400, 400), random.Random(1).randbytes(400 * 400 * 3))
+    photo = io.BytesIO()
+    noise.save(photo, "PNG")
+    with small_disk(tmp_path / "blobs", megabytes=4) as disk:
+        async with one_worker(tmp_path) as (_, worker), aiohttp.ClientSession(worker.url) as http:
+            # when the store is full
+            fill(disk)
+            async with http.post("/v1/blobs", data=photo.getvalue(), headers={"Content-Type": "image/png"}) as answer:
+                told = await answer.json(content_type=None)
+            # then the client is told, and the worker goes on
+            assert (answer.status, told["status"]) == (503, 503)
+            assert "cannot write" in told["detail"]
+            assert await finish(http, "meanwhile") == ACCEPTED
+            # and once there is room the same is taken
+            make_room(disk)
+            async with http.post("/v1/blobs", data=photo.getvalue(), headers={"Content-Type": "image/png"}) as answer:
+                assert answer.status in (200, 201)
+            assert not worker.exits
