@@ -356,7 +356,7 @@ class Node:
         async def send(event: Event, claim: Claim | None = None) -> None:
             await app.produce(encode(event, topic_of(topics.REDRIVES)), claim)
 
-        app.background.append(JobRunner(table, app.partitions, jobs, send).run)
+        app.background.append(JobRunner(table, app.partitions, jobs, send, self.chains).run)
         tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
         rehearsal = Rehearsal(self.chains, tools)
         port.letters = LetterBox(
