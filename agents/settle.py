@@ -151,8 +151,9 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     except RouteFailed as error:
         return _letters(event, Bury(Failure(kind="route", message=line(str(error)))), work, chains)
     following = chain.step(done.sequence)
+    beside = [encode(done, route.topic)] if route is not None and route.topic is not None else []
     if following is None or (route is not None and route.to == END):
-        return _terminal(done, End.FINISHED, chains, None)
+        return [*beside, *_terminal(done, End.FINISHED, chains, None)]
     if len(done.body.trail) >= MAX_HOPS:
         late = f"after {MAX_HOPS} hops the task was still to go to {following.name!r}: its routes lead in a circle"
         return _letters(event, Bury(Failure(kind="hop-limit", message=late)), work, chains)
@@ -160,7 +161,7 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     if event.sequence == 0 and event.run_at is not None and event.run_at > work.ended:
         waiting = Waiting(reason=WaitReason.SCHEDULED, until=event.run_at)
         record = delayed(encode(done.with_body(waiting=waiting), record.topic), event.run_at)
-    records = [record]
+    records = [*beside, record]
     if route is not None and route.shadow is not None and (copy := shadow.copy_for(done, route.shadow, chain)):
         aside = chain.step(copy.sequence)
         records += [encode(copy, topic_of(lane_of(aside.service, copy.priority)))] if aside is not None else []

@@ -56,7 +56,6 @@ from callstream.streams.blobs import BlobError, BlobStore, check_in
 from callstream.streams.broadcast import hear_all, listen
 from callstream.streams.chain import Cell, Chains
 from callstream.streams.clock import Clock
-from callstream.streams.compacted import follow
 from callstream.streams.declare import plan
 from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Event, Json
@@ -196,7 +195,9 @@ class Node:
         timers = Timers(table)
         settings = self.settings
         plans = plan(self.chains, settings.partitions, settings.replicas, settings.retention_hours * HOUR)
-        destinations = frozenset(one.name for one in plans if not is_changelog(one.name)) - {topic_of(TIMER)}
+        destinations = frozenset(one.name for one in plans if one.ours and not is_changelog(one.name)) - {
+            topic_of(TIMER)
+        }
         ports = TimerPorts(app, table, self.blobs, self.tracing.named(TIMER), self.clock)
         role = TimerRole(timers, destinations, self.blobs, self.clock)
         releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
@@ -337,7 +338,8 @@ class Node:
         app.background.append(partial(self._sweep_commands, app))
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
         changes = changelog_of(SCHEDULE, topics.SCHEDULES)
-        app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
+        told = port.schedules.hear, port.schedules.caught_up
+        app.background.append(partial(hear_all, self.bootstrap, changes, app.partitions, *told))
 
     def _host_letters(self, app: ServiceApp, port: LivePort, journal: Journal) -> None:
         """The desk for dead letters beside the recorder, on the same app: so that its rows are where the task's are."""
@@ -356,7 +358,7 @@ class Node:
         async def send(event: Event, claim: Claim | None = None) -> None:
             await app.produce(encode(event, topic_of(topics.REDRIVES)), claim)
 
-        app.background.append(JobRunner(table, app.partitions, jobs, send).run)
+        app.background.append(JobRunner(table, app.partitions, jobs, send, self.chains).run)
         tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
         rehearsal = Rehearsal(self.chains, tools)
         port.letters = LetterBox(

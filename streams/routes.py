@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from callstream.streams.event import Event, Json
 from callstream.streams.expressions import BadExpression, Expression, Limits
+from callstream.streams.topics import check_foreign
 
 END = "(end)"
 """In the place of a step's name: the task ends there, well."""
@@ -29,17 +30,21 @@ class Rule:
     """Where a task goes `when` a CEL expression over its event is true.
 
     `to` is a step's name (or `END`), or several with their weights: each task keeps to the same one. `shadow` names a
-    step that takes a copy of the task, alone and on the side, whatever becomes of it.
+    step that takes a copy of the task, alone and on the side, whatever becomes of it. `topic` names one that is not
+    callstream's, which gets the event: a copy of a task that goes on, or, with `END`, a task that is handed over.
     """
 
     when: str
     to: str | Mapping[str, int]
     shadow: str | None = None
+    topic: str | None = None
     test: Expression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "test", _compiled(self.when))
         _check_weights(self.to)
+        if self.topic is not None:
+            check_foreign(self.topic)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -71,14 +76,23 @@ class Routes:
         named = [name for rule in self.rules for name in rule.targets]
         return (*named, *(name for name in (self.otherwise, self.on_error) if name is not None))
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic that is named."""
+        return tuple(rule.topic for rule in self.rules if rule.topic is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a task goes next: a step's name, `END`, or None for the chain's next step; `note` says by which rule."""
+    """Where a task goes next: a step's name, `END`, or None for the chain's next step; `note` says by which rule.
+
+    Its event also goes to `topic`, if there is one.
+    """
 
     to: str | None
     note: str
     shadow: str | None = None
+    topic: str | None = None
 
 
 def choose(routes: Routes, event: Event, step: str) -> Route:
@@ -96,7 +110,10 @@ def choose(routes: Routes, event: Event, step: str) -> Route:
         if fires:
             to = _drawn(rule.to, f"{event.chain}/{step}/{number}".encode(), event.key)
             beside = f", a copy to {rule.shadow!r}" if rule.shadow is not None else ""
-            return Route(to, f"route: {name} to {to!r}{beside}", rule.shadow)
+            if rule.topic is not None:
+                sent = "handed over" if to == END else "a copy"
+                beside += f", {sent} to topic {rule.topic!r}" + (" (not in a sandbox)" if event.sandbox else "")
+            return Route(to, f"route: {name} to {to!r}{beside}", rule.shadow, None if event.sandbox else rule.topic)
     where = "the next step" if routes.otherwise is None else repr(routes.otherwise)
     return Route(routes.otherwise, f"route: no rule of {step!r} to {where}")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from callstream.agents.letters.commands import Command, Job, to_partition, to_task
 from callstream.agents.letters.cost import Prices
-from callstream.agents.letters.parts import job_key
+from callstream.agents.letters.parts import MOST_REFUSALS, job_key
 from callstream.agents.letters.rehearsal import Rehearsal
 from callstream.agents.letters.store import Shelf
 from callstream.streams import strict_json
@@ -241,7 +241,11 @@ def whole_job(parts: list[Json], partitions: int) -> Json:
     state = next((one for one in ("running", "paused", "cancelled") if one in states), "done")
     told: Json = {name: first[name] for name in ("job", "where", "rate", "by", "reason", "from_step", "ask_again")}
     counted = [part["matched"] for part in parts if part["matched"] is not None]
+    told |= {"does": first.get("does", "redrive"), "tasks": len(first.get("tasks", ())), "patch": first.get("patch")}
+    refusals = [one for part in parts for one in part.get("refusals", ())]
     return told | {
+        "left": sum(part.get("left", 0) for part in parts),
+        "refusals": refusals[:MOST_REFUSALS],
         "state": "running" if len(parts) < partitions and state == "done" else state,
         "created": min(part["created"] for part in parts),
         "changed": max(part["changed"] for part in parts),

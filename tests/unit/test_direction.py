@@ -33,7 +33,7 @@ PURE = """
     streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     streams.expressions tables.copies tables.latency tables.letters tables.tasks tables.timers
-    agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
+    agents.letters.commands agents.letters.cost agents.letters.merge agents.letters.parts agents.letters.redrive
     agents.control.ancestry agents.control.commands agents.control.controls
     streams.replay.lineage streams.replay.selection streams.replay.where
     agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback

@@ -55,6 +55,31 @@ def test_the_start_of_a_chain_has_routes_too() -> None:
     assert steps == ["intake", "copy", "cheap", "check"]
 
 
+def test_a_rule_with_a_topic_sends_a_copy_there_and_the_task_goes_on() -> None:
+    chains = chains_with(facts=rules(Rule("tenant == 'acme'", "check", topic="audit.copy")))
+    (copied, copy), (following, event) = sent(an_event(), Forward({"said": 1}), chains)
+    assert (copied, following) == ("audit.copy", "moderate")
+    assert copy == event
+    assert event.body.trail[-1].notes[-1].endswith("to 'check', a copy to topic 'audit.copy'")
+    assert sent(an_event(), Forward({"said": 1}), chains)[0] == (copied, copy)
+    assert [topic for topic, _ in sent(an_event(tenant="other"), Forward(), chains)] == ["infer"]
+
+
+def test_with_the_end_it_hands_the_task_over() -> None:
+    chains = chains_with(facts=rules(Rule("true", END, topic="partner-orders")))
+    (handed, event), (finished, ended) = sent(an_event(), Forward({"said": 1}), chains)
+    assert (handed, finished) == ("partner-orders", "finished")
+    assert (event.body.end, event.body.outputs, ended.body.end) == (None, {"facts": {"said": 1}}, End.FINISHED)
+    assert ended.body.trail[-1].notes[-1].endswith("handed over to topic 'partner-orders'")
+
+
+def test_a_sandbox_sends_nothing_outside_and_says_so() -> None:
+    chains = chains_with(facts=rules(Rule("true", END, topic="partner-orders")))
+    [(finished, ended)] = sent(an_event(sandbox=True), Forward(), chains)
+    assert (finished, ended.body.end) == ("finished", End.FINISHED)
+    assert ended.body.trail[-1].notes[-1].endswith("handed over to topic 'partner-orders' (not in a sandbox)")
+
+
 def test_a_rule_may_end_the_task() -> None:
     steps, ended = way(chains_with(facts=rules(Rule("outputs.facts.said == 1", END))))
     assert (steps, ended.body.end) == (["intake", "facts"], End.FINISHED)

@@ -102,6 +102,25 @@ def test_weights_are_whole_numbers(weights: Any) -> None:
         Rule("true", weights)
 
 
+@pytest.mark.parametrize(
+    ("topic", "why"),
+    [
+        ("", "a name has 1 to 249"),
+        ("x" * 250, "a name has 1 to 249"),
+        ("a/b", "a name has 1 to 249"),
+        ("orders\n", "a name has 1 to 249"),
+        ("..", "a name has 1 to 249"),
+        ("callstream.dead", "is reserved: events go to a service by the name of its step"),
+        ("callstream-gateway-tasks-changelog", "is reserved"),
+        ("__consumer_offsets", "is reserved"),
+    ],
+)
+def test_a_topic_has_a_name_that_is_nobody_elses(topic: str, why: str) -> None:
+    with pytest.raises(ValueError, match="topic") as refused:
+        Rule("true", END, topic=topic)
+    assert why in str(refused.value)
+
+
 @pytest.mark.parametrize("count", [0, MOST_RULES + 1])
 def test_rules_are_bounded(count: int) -> None:
     with pytest.raises(ValueError, match=f"{count} rules; 1 to {MOST_RULES}"):
