@@ -7,7 +7,7 @@ delivery is taken only when there is room, so that what cannot run stays in Kafk
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,6 +59,7 @@ class Actor:
 
     `observed` are the topics among them that another service answers for: what is unreadable or misplaced there is
     left to that one, so that it is buried or sent on once; `unreadable`, if set, is handed what cannot be read there.
+    `decode` reads records, for a role whose topic has others than those of tasks; it raises BadEvent.
     `most_of_a_topic` bounds what runs of one topic, where several are read and a backlog of one must leave room for the
     others; `aside` is where a backlog of one tenant or pool is put, so that it leaves room too.
     """
@@ -81,6 +82,7 @@ class Actor:
         self._handing_over = False
         self._revocations = 0
         self._running_of: Counter[str] = Counter()
+        self.decode: Callable[[bytes | None, Sequence[tuple[str, bytes | None]]], Event] = decode
         self.observed: frozenset[str] = frozenset()
         self.unreadable: Callable[[Delivery], Awaitable[None]] | None = None
         self.most_of_a_topic = concurrency
@@ -347,7 +349,7 @@ class Actor:
     async def _process(self, job: Job) -> None:
         delivery = job.delivery
         try:
-            event = decode(await self._ports.load(delivery), delivery.headers)
+            event = self.decode(await self._ports.load(delivery), delivery.headers)
             moved = self._moved(event, delivery)
         except BadEvent as error:
             if delivery.topic in self.observed:

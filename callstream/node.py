@@ -16,6 +16,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
+from callstream.agents.alarms.incident import as_event as alarm_event
+from callstream.agents.alarms.refusals import Refusals
 from callstream.agents.aside import Aside
 from callstream.agents.control.holding import Holds, cancelled_timers
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
@@ -49,6 +51,7 @@ from callstream.agents.timer import Releaser, TimerRole
 from callstream.agents.timer_app import Outlet, TimerPorts, host_timer
 from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
+from callstream.alarming import Alarms, tell_refused
 from callstream.known_secrets import known_secrets, model_secrets
 from callstream.settings import Settings
 from callstream.streams import strict_json, topics
@@ -115,6 +118,7 @@ class Node:
         self.tracing = Tracing(settings.tracing)
         self.blobs = BlobStore(settings.blobs)
         self.clock = Clock()
+        self._alarms = Alarms(settings, chains, bootstrap, self.clock)
         self.actors: dict[str, Actor] = {}
         self._tables: dict[str, tuple[Readable, str]] = {}
         self._layout = Layout(
@@ -139,6 +143,8 @@ class Node:
             app.outlet = self.main
         self.main.opening[:0] = [self._open_room, self._open_outlet]
         self.main.background.append(self._run_others)
+        refusals = Refusals(self.actors, self._model.refused)
+        self.main.background.append(partial(refusals.run, partial(tell_refused, self.main)))
         self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
 
@@ -189,6 +195,7 @@ class Node:
         role = ActRole(NOTIFY, notifier.act, stateful=False, policy=policy)
         ports = self._host(app, role, None, topics.FINISHED, NOTIFY)
         self._obeys(app, Stops(NOTIFY, self.room.controls, ports, self.chains, ends=False))
+        self._host_webhooks(app, notifier)
 
     def _build_timer(self, app: ServiceApp) -> None:
         table = self._table(app, topics.TIMERS, None)
@@ -331,6 +338,7 @@ class Node:
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
         self._host_letters(app, port, journal)
+        port.alarms = self._alarms.judge(app, rows)
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
@@ -370,6 +378,15 @@ class Node:
             rate=options.redrives_per_second,
             prices=self.settings.inference.prices(),
         )
+
+    def _host_webhooks(self, app: ServiceApp, notifier: Notifier) -> None:
+        """Who tells others of alarms, beside who tells callers of their tasks."""
+        told = app.progress
+        role = self._alarms.webhooks(notifier)
+        self._host(app, role, None, topics.ALARMS)
+        alarmed = app.progress
+        app.progress = lambda: told() + alarmed()
+        self.actors[role.service].decode = alarm_event
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(

@@ -32,6 +32,7 @@ PURE = """
     streams.errorclass streams.letters streams.retry_budget streams.routes streams.steady streams.submission
     streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
+    agents.alarms.incident agents.alarms.judge agents.alarms.sightings agents.alarms.windows
     streams.expressions tables.copies tables.latency tables.letters tables.tasks tables.timers
     agents.letters.commands agents.letters.cost agents.letters.merge agents.letters.parts agents.letters.redrive
     agents.control.ancestry agents.control.commands agents.control.controls
