@@ -121,6 +121,19 @@ def test_a_circle_ends_at_the_limit_of_hops_and_says_so() -> None:
     assert "circle" in ended.body.failure.message
 
 
+def test_a_rule_that_would_run_long_buries_the_task_and_is_not_run() -> None:
+    loops = "outputs.big.all(x, outputs.big.all(y, x == y))"
+    chains = chains_with(facts=rules(Rule(loops, "copy")))
+    event = an_event(outputs={"big": {f"m{number}": number for number in range(2_000)}})
+    (first, letter), (second, _) = sent(event, Forward(), chains)
+    assert (first, second) == ("dead", "finished")
+    assert letter.body.failure is not None
+    assert "too large for its loops" in letter.body.failure.message
+    stands_in = chains_with(facts=rules(Rule(loops, "copy"), on_error="check"))
+    [(service, _)] = sent(event, Forward(), stands_in)
+    assert service == "moderate"
+
+
 def test_a_rule_that_fails_buries_the_task_with_the_reason() -> None:
     chains = chains_with(facts=rules(Rule("outputs.facts.brand == 'x'", "copy")))
     (first, letter), (second, ended) = sent(an_event(), Forward({"said": 1}), chains)
