@@ -83,7 +83,7 @@ def breakers(reports: Mapping[str, Json]) -> list[Level]:
     """For each endpoint that a replica tells of, how many of them have its breaker open, or half open."""
     found: dict[tuple[str, str], int] = {}
     for pool in _pools(reports):
-        for endpoint in pool.get("endpoints") or ():
+        for endpoint in _objects(pool.get("endpoints")):
             place = str(pool.get("pool")), str(endpoint.get("endpoint"))
             found[place] = found.get(place, 0) + (endpoint.get("breaker") != "closed")
     return [Level(f"{pool}/{endpoint}", count, {"pool": pool}) for (pool, endpoint), count in found.items()]
@@ -96,7 +96,7 @@ def waiting(rows: Iterable[Lag], reports: Mapping[str, Json]) -> list[Level]:
     for row in rows:
         service = row.group.removeprefix(prefix)
         found[service] = found.get(service, 0) + row.lag
-    aside = sum(int(one.get("events", 0)) for pool in _pools(reports) for one in pool.get("aside") or ())
+    aside = sum(_count(one.get("events")) for pool in _pools(reports) for one in _objects(pool.get("aside")))
     if INFER in found or aside:
         found[INFER] = found.get(INFER, 0) + aside
     return [Level(service, count, {"service": service}) for service, count in found.items()]
@@ -117,7 +117,16 @@ def _step_of(event: Event, chains: Chains) -> tuple[str, str, str]:
 
 
 def _pools(reports: Mapping[str, Json]) -> Iterable[Json]:
-    return (pool for report in reports.values() for pool in report["pools"] if isinstance(pool, dict))
+    return (pool for report in reports.values() for pool in _objects(report["pools"]))
+
+
+def _objects(value: Any) -> Iterable[Json]:
+    """The JSON objects in a list; none in what is no list."""
+    return (one for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _is_name(value: object) -> bool:

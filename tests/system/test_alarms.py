@@ -1,12 +1,7 @@
 """Alarms at work: dead letters ring once, a signed webhook tells of it, and it falls silent; also through a kill."""
 
-import asyncio
-import json
-import os
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +10,6 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from callstream.agents.alarms.incident import ENDED, RANG
-from callstream.settings.gather import environment_name
 from callstream.streams.event import Json
 from tests.support.running import OBEDIENT, Found, Settings, System, Tail, Worker, body, headers, running_system, until
 
@@ -163,31 +157,3 @@ async def test_a_worker_killed_while_it_rings_does_not_ring_again_and_the_end_st
     assert (await told_of(tail, subject))[len(known) :] == [(RANG, incident["id"]), (ENDED, incident["id"])]
     await until(lambda: receiver.about(incident["id"], "alarm.ended"), "the end is told")
     assert len(await receiver.about(incident["id"], "alarm.rang")) == 1
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "said"),
-    [
-        ("rules", [{**LETTERS, "step": "copy"}], "'fires' names step 'copy'; there are of chain obedient: first,"),
-        ("rules", [{**LETTERS, "chain": "shop"}], "'fires' names chain 'shop'; there are: obedient"),
-        ("rules", [{**LETTERS, "threshold": 0}], "alarms.rules.0.threshold = 0"),
-        ("webhooks", [{"url": "http://10.0.0.1/hook", "secret": SECRET}], "leads to an address that is not public"),
-    ],
-)
-async def test_a_rule_that_cannot_be_meant_is_one_line(tmp_path: Path, key: str, value: list[Json], said: str) -> None:
-    settings: Settings = {("chains",): [OBEDIENT], ("broker",): "127.0.0.1:1", ("alarms", key): value}
-    told = {
-        environment_name(name): given if isinstance(given, str) else json.dumps(given)
-        for name, given in settings.items()
-    }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "callstream", "worker"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), **told},
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 1
-    assert said in output.decode()
-    assert "Traceback" not in output.decode()

@@ -29,8 +29,10 @@ class Bench:
         for incident in self.log:
             self.judge.heard(incident)
 
-    def letter(self, name: str, subject: str = "shop/copy", at: float | None = None, **labels: str) -> None:
-        sighting = Sighting(Kind.DEAD_LETTERS, subject, name, self.now if at is None else at, labels)
+    def letter(
+        self, name: str, subject: str = "shop/copy", at: float | None = None, labels: dict[str, str] | None = None
+    ) -> None:
+        sighting = Sighting(Kind.DEAD_LETTERS, subject, name, self.now if at is None else at, labels or {})
         self.judge.saw(sighting, self.now)
 
     def look(self, after: float = 0.0, levels: Levels | None = None) -> list[str]:
@@ -97,10 +99,10 @@ def test_a_filter_leaves_others_out(filters: dict[str, Any]) -> None:
     bench = Bench(LETTERS.model_copy(update=filters))
     fits = {"chain": "shop", "step": "copy", "service": "infer", "tenant": "acme"}
     for number in range(4):
-        bench.letter(f"other-{number}", **{**fits, next(iter(filters)): "another"})
+        bench.letter(f"other-{number}", labels={**fits, next(iter(filters)): "another"})
     assert bench.look() == []
-    bench.letter("a", **fits)
-    bench.letter("b", **fits)
+    bench.letter("a", labels=fits)
+    bench.letter("b", labels=fits)
     assert bench.look() == ["dead/shop/copy/1 open"]
 
 
