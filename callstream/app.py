@@ -14,8 +14,9 @@ from pathlib import Path
 import faust
 import uvloop
 
-from callstream.node import Node, check_services
+from callstream.node import Node
 from callstream.presence import Presence
+from callstream.services import check_services
 from callstream.settings import Settings, load
 from callstream.settings.reload import Reloader
 from callstream.streams.broker import EmbeddedKafka, control

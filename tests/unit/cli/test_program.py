@@ -8,7 +8,7 @@ import pytest
 from callstream import __version__
 from callstream.app import run_worker
 from callstream.cli import main
-from callstream.node import UnknownService
+from callstream.services import UnknownService
 from callstream.settings import load
 
 
