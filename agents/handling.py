@@ -5,7 +5,7 @@ What cannot be read is buried, what stands in a wrong partition is sent to its o
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from callstream.agents import bodiless
 from callstream.agents.aside import Job
@@ -32,6 +32,7 @@ class Handling:
 
     `observed` are topics that another service answers for: what is unreadable or misplaced there is left to that one,
     so that it is buried or sent on once; `unreadable`, if set, is handed what cannot be read there.
+    `decode` reads records, for a role whose topic has others than those of tasks; it raises BadEvent.
     """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains, rounds: Rounds) -> None:
@@ -40,6 +41,7 @@ class Handling:
         self._chains = chains
         self._rounds = rounds
         self._turns = Turns()
+        self.decode: Callable[[bytes | None, Sequence[tuple[str, bytes | None]]], Event] = decode
         self.observed: frozenset[str] = frozenset()
         self.unreadable: Callable[[Delivery], Awaitable[None]] | None = None
 
@@ -47,7 +49,7 @@ class Handling:
         """Have all that follows from an event on the log. Raises LostOwnership, LogUnavailable."""
         delivery = job.delivery
         try:
-            event = decode(await self._ports.load(delivery), delivery.headers)
+            event = self.decode(await self._ports.load(delivery), delivery.headers)
             moved = self._moved(event, delivery)
         except BadEvent as error:
             if delivery.topic in self.observed:

@@ -14,9 +14,10 @@ from pathlib import Path
 import faust
 import uvloop
 
+from callstream.alarming import check_rules
 from callstream.node import Node
 from callstream.presence import Presence
-from callstream.services import check_services
+from callstream.services import check_services, services_of
 from callstream.settings import Settings, load
 from callstream.settings.reload import Reloader
 from callstream.streams.broker import EmbeddedKafka, control
@@ -24,6 +25,7 @@ from callstream.streams.broker.classpath import Progress
 from callstream.streams.broker.embedded import silent
 from callstream.streams.chain import Chains
 from callstream.streams.declare import declare, plan
+from callstream.streams.disk import DiskUnusable
 from callstream.streams.loading import load_chains
 
 log = logging.getLogger("callstream.worker")
@@ -59,11 +61,12 @@ def run_worker(settings: Settings, services: Sequence[str] = (), progress: Progr
 
     SIGTERM and SIGINT end it with 0 after what runs is finished or handed back; a failure of any service ends all of
     them with 1, for a supervisor to start the process again. SIGHUP has it read its settings again. Raises
-    UnknownService, FolderInUse, and what a broker that cannot be had raises.
+    UnknownService, BadAlarmRule, FolderInUse, and what a broker that cannot be had raises.
     """
     chains = load_chains(settings.chains)
     # Before a broker is started or a topic made for it.
     known = check_services(chains, services)
+    check_rules(settings.alarms.rules, chains, known)
     # Faust's consumers make event loops of their own, in threads: they get the fast kind too.
     uvloop.install()
     # Events make much short-lived garbage and few cycles: collecting as often as by default costs a tenth of the CPU.
@@ -76,6 +79,7 @@ def faust_app() -> faust.App:
     """The app that `faust -A callstream worker` starts: the gateway's, with every other service joined to it."""
     settings = load()
     chains = load_chains(settings.chains)
+    check_rules(settings.alarms.rules, chains, services_of(chains))
     held = ExitStack()
     atexit.register(held.close)
     bootstrap = held.enter_context(broker(settings))
@@ -112,6 +116,10 @@ async def _serve(
     starting.add_done_callback(_freeze)
     failure = await _until(node, starting, stop)
     rereading.cancel()
+    if isinstance(failure, DiskUnusable):
+        # What runs cannot be kept any more, and a database on a full disk takes half a minute to close.
+        log.error("ended: %s: %s", type(failure).__name__, failure)
+        os._exit(FAILED)
     patience = settings.engine.drain_seconds + STOP_SECONDS
     try:
         async with asyncio.timeout(patience):

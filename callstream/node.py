@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
@@ -11,13 +11,15 @@ from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
+from callstream.agents.alarms.incident import as_event as alarm_event
+from callstream.agents.alarms.refusals import Refusals
 from callstream.agents.aside import Aside
 from callstream.agents.control.holding import Holds, cancelled_timers
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
 from callstream.agents.delivery import make_engine, prepare_database
-from callstream.agents.hosting import AppPorts, claim_of, host, parked
+from callstream.agents.hosting import AppPorts, claim_of, host, parked, sender
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
@@ -41,13 +43,14 @@ from callstream.agents.spending import TableSpending
 from callstream.agents.steps import StepRole
 from callstream.agents.timer import Releaser, TimerRole
 from callstream.agents.timer_app import Outlet, TimerPorts, host_timer
-from callstream.agents.tools import Tools
+from callstream.agents.tools import Tools, no_profile
 from callstream.agents.workers import Workers
+from callstream.alarming import Alarms, tell_refusals
 from callstream.known_secrets import known_secrets, model_secrets
 from callstream.services import GATEWAY, check_services
 from callstream.settings import Settings
 from callstream.streams import topics
-from callstream.streams.blobs import BlobStore, check_in
+from callstream.streams.blobs import BlobStore
 from callstream.streams.broadcast import hear_all, listen
 from callstream.streams.chain import Chains
 from callstream.streams.clock import Clock
@@ -57,10 +60,11 @@ from callstream.streams.event import Event, Json
 from callstream.streams.ownership import Claim
 from callstream.streams.topics import NOTIFY, SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import Record, encode
+from callstream.streams.wire import encode
 from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
+from callstream.tables.recovery import Tables
 from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
 from callstream.upkeep import HOUR, run_others, sweep_blobs, sweep_commands, tell_pools
@@ -88,6 +92,7 @@ class Node:
         self.tracing = Tracing(settings.tracing)
         self.blobs = BlobStore(settings.blobs)
         self.clock = Clock()
+        self._alarms = Alarms(settings, chains, bootstrap, self.clock)
         self.actors: dict[str, Actor] = {}
         self._tables: dict[str, tuple[Readable, str]] = {}
         self._layout = Layout(
@@ -104,7 +109,7 @@ class Node:
         self.room.on_change.append(self._model.gates.pump)
         self._mask = Mask(known_secrets(settings))
         REGISTRY.register(RetryCollector(self.actors))
-        self._profile: Callable[[str, str], Json | None] = _no_profile
+        self._profile: Callable[[str, str], Json | None] = no_profile
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
@@ -112,19 +117,17 @@ class Node:
             app.outlet = self.main
         self.main.opening[:0] = [self._open_room, self._open_outlet]
         self.main.background.append(partial(run_others, self.main, others))
+        self.main.background.append(partial(tell_refusals, self.main, Refusals(self.actors, self._model.refused)))
         self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
 
     def _build(self, service: str) -> ServiceApp:
         options = self.settings.engine
         if service in (GATEWAY, topics.INFER):
-            options = options.model_copy(
-                update={
-                    "concurrency": options.concurrency * WIDE_FACTOR,
-                    "max_unfinished": options.max_unfinished * WIDE_FACTOR,
-                }
-            )
-        app = ServiceApp(service, options, self._layout, Table=DurableTable, canonical_url=self._url())
+            wide = {name: getattr(options, name) * WIDE_FACTOR for name in ("concurrency", "max_unfinished")}
+            options = options.model_copy(update=wide)
+        kinds = {"Table": DurableTable, "TableManager": Tables}
+        app = ServiceApp(service, options, self._layout, canonical_url=self._url(), **kinds)
         app.opening.append(self.room.caught_up)
         match service:
             case "gateway":
@@ -161,6 +164,7 @@ class Node:
         role = ActRole(NOTIFY, notifier.act, stateful=False, policy=policy)
         ports = self._host(app, role, None, topics.FINISHED, NOTIFY)
         self._obeys(app, Stops(NOTIFY, self.room.controls, ports, self.chains, ends=False))
+        self._host_webhooks(app, notifier)
 
     def _build_timer(self, app: ServiceApp) -> None:
         table = self._table(app, topics.TIMERS, None)
@@ -184,7 +188,7 @@ class Node:
         role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
         ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
         stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
-        stops.waiting, stops.partitions = Holds(reviews, self._sends(app)).cancelled, reviews.open_partitions
+        stops.waiting, stops.partitions = Holds(reviews, sender(app, self.blobs)).cancelled, reviews.open_partitions
         self._obeys(app, stops)
 
     def _build_paused(self, app: ServiceApp) -> None:
@@ -228,7 +232,7 @@ class Node:
             blobs=self.blobs,
             database=self._database,
             workers=self._workers,
-            profile=profiles.get if profiles is not None else _no_profile,
+            profile=profiles.get if profiles is not None else no_profile,
         )
 
         async def opening() -> None:
@@ -259,17 +263,11 @@ class Node:
         controls = self.room.controls
         desk = JoinDesk(self.chains, rows_of, self.clock, controls.cancelled)
         ports = self._host(app, desk, joins, topics.JOIN)
-        look = DueLook(joins, self._sends(app), self.clock, controls.cancelled)
+        look = DueLook(joins, sender(app, self.blobs), self.clock, controls.cancelled)
         stops = Stops(topics.JOIN, controls, ports, self.chains, ends=False)
         stops.waiting, stops.partitions = lambda _wanted: look.cancelled(), joins.open_partitions
         self._obeys(app, stops)
         app.background.append(look.run)
-
-    def _sends(self, app: ServiceApp) -> Callable[[Record, Claim], Awaitable[None]]:
-        async def send(record: Record, claim: Claim) -> None:
-            await app.produce(await check_in(record, self.blobs), claim)
-
-        return send
 
     def _build_schedule(self, app: ServiceApp) -> None:
         async def submit(event: Event, claim: Claim) -> None:
@@ -303,6 +301,7 @@ class Node:
         # Nobody else reads the remarks about ended tasks.
         self.actors[GATEWAY].handling.observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
         self._host_letters(app, port, journal)
+        port.alarms = self._alarms.judge(app, rows)
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
@@ -342,6 +341,15 @@ class Node:
             rate=options.redrives_per_second,
             prices=self.settings.inference.prices(),
         )
+
+    def _host_webhooks(self, app: ServiceApp, notifier: Notifier) -> None:
+        """Who tells others of alarms, beside who tells callers of their tasks."""
+        told = app.progress
+        role = self._alarms.webhooks(notifier)
+        self._host(app, role, None, topics.ALARMS)
+        alarmed = app.progress
+        app.progress = lambda: told() + alarmed()
+        self.actors[role.service].handling.decode = alarm_event
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(
@@ -388,7 +396,3 @@ class Node:
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self.tracing.close()
-
-
-def _no_profile(_tenant: str, _user: str) -> Json | None:
-    return None

@@ -1,4 +1,4 @@
-"""What a process does beside its events, for ever: it runs its services and tells of its pools, and forgets what is old."""
+"""What a process does beside its events, for ever: it runs its services, tells of its pools, forgets what is old."""
 
 import asyncio
 import logging

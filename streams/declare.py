@@ -16,6 +16,7 @@ from aiokafka.errors import (
 
 from callstream.streams.chain import Chains
 from callstream.streams.topics import (
+    ALARMS,
     CONTROL,
     DEAD,
     FINISHED,
@@ -71,6 +72,7 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(CONTROL), partitions, replicas, retention_seconds, compacted=True))
+    plans.append(TopicPlan(topic_of(ALARMS), partitions, replicas, retention_seconds, compacted=True))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
     plans += [TopicPlan(name, partitions, replicas, retention_seconds, ours=False) for name in chains.topics()]
     plans += [

@@ -27,6 +27,7 @@ from mode.utils.objects import cached_property
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callstream.streams.broker.state import write_whole
+from callstream.streams.cluster import Cluster
 from callstream.streams.flow import SteadyFlow
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
@@ -163,6 +164,7 @@ class ServiceApp(faust.App):
         self.resting: Callable[[], bool] = lambda: False
         self.failure: BaseException | None = None
         self.outlet: ServiceApp = self
+        self.cluster = Cluster(layout.bootstrap)
         self._outstanding = Outstanding(options.delivery_timeout_seconds)
         super().__init__(
             group_of(service),

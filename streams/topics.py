@@ -25,6 +25,7 @@ CONTROL = "control"
 PAUSED = "paused"
 LETTERS = "letters"
 REDRIVES = "redrives"
+ALARMS = "alarms"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),

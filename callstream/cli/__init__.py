@@ -6,6 +6,7 @@ import traceback
 
 from callstream.agents.delivery import DatabaseUnusable
 from callstream.agents.inference.options import UnusableSecret
+from callstream.alarming import BadAlarmRule
 from callstream.cli.commands import app
 from callstream.cli.errors import CliError
 from callstream.presence import FolderInUse
@@ -25,6 +26,7 @@ from callstream.stub import StubFailedError
 from callstream.web.serve import CannotListen
 
 KNOWN = (
+    BadAlarmRule,
     BadReference,
     BlobError,
     BrokerError,

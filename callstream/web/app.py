@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from callstream.streams.chain import Chains
 from callstream.web.access import guard
+from callstream.web.alarms import get_alarms
 from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
 from callstream.web.chains import get_chains
@@ -137,6 +138,7 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
         Route("GET", "/v1/latency", get_latency, Role.OPERATE),
         Route("GET", "/v1/pools", get_pools, Role.OPERATE),
+        Route("GET", "/v1/alarms", get_alarms, Role.OPERATE),
         Route("GET", "/v1/control", get_control, Role.OPERATE),
         Route("POST", "/v1/control/cancel", post_cancel_many, Role.OPERATE, json),
         Route("POST", "/v1/control/pause", post_pause, Role.OPERATE, json),

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand, as_value
 from callstream.agents.control.controls import Controls
 from callstream.agents.letters.rehearsal import Rehearsal
@@ -67,6 +68,8 @@ class FakePort:
         self.obeys = True
         self.schedules = Directory()
         self.schedules.caught_up()
+        self.alarms = Board()
+        self.alarms.caught_up()
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
+from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand, record_of
 from callstream.agents.control.controls import Controls
 from callstream.agents.control.room import ControlRoom
@@ -56,6 +57,8 @@ HELD = b'"state":"held"'
 
 SHOWN_DEPTH = 128
 MOST_REPLAYED = 10_000
+CONFIRM_SECONDS = 10.0
+"""How long a client waits for the broker: shorter than most clients do, so that they are told why."""
 
 
 class LivePort:
@@ -85,6 +88,7 @@ class LivePort:
         self.pools_set: Callable[[], Iterable[str]] = tuple
         self._reports = Reports()
         self.schedules = Directory()
+        self.alarms = Board()
         self._replayed: OrderedDict[bytes, None] = OrderedDict()
 
     @property
@@ -298,9 +302,13 @@ class LivePort:
 
     async def _produce(self, record: Record) -> None:
         try:
-            await self._app.produce(await check_in(record, self._blobs))
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await self._app.produce(await check_in(record, self._blobs))
         except (LogUnavailable, BlobError) as error:
             raise Unavailable(str(error)) from None
+        except TimeoutError:
+            unsure = "it may get there yet: send the same again, with the same id or Idempotency-Key"
+            raise Unavailable(f"the broker did not confirm it within {CONFIRM_SECONDS:g} s; {unsure}") from None
 
     def _row(self, tenant: str, task: str) -> Json | None:
         key = task_key(tenant, task)

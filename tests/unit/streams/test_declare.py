@@ -38,6 +38,7 @@ def test_all_topics_have_the_same_partitions_and_tables_are_compacted_only() -> 
     plans = plan(CHAINS, 12, 3, 60.0)
     assert {(topic.partitions, topic.replicas) for topic in plans} == {(12, 3)}
     assert {topic.name for topic in plans if topic.compacted} == {
+        "callstream.alarms",
         "callstream.control",
         *(f"callstream-{service}-{table}-changelog" for service, table in tables_of(CHAINS)),
     }
