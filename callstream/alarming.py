@@ -11,6 +11,7 @@ from callstream.agents.alarms.board import Board
 from callstream.agents.alarms.collector import AlarmCollector
 from callstream.agents.alarms.leader import Leader
 from callstream.agents.alarms.options import Rule
+from callstream.agents.alarms.refusals import Refusals
 from callstream.agents.alarms.webhooks import AlarmWebhooks
 from callstream.agents.notification import Notifier
 from callstream.settings import Settings
@@ -74,8 +75,12 @@ class Alarms:
         return AlarmWebhooks(settings.alarms.webhooks, settings.notify, notifier.sender, REGISTRY, self._clock)
 
 
-async def tell_refused(app: ServiceApp, told: bytes) -> None:
-    """Let whoever judges know what this process's budgets refused. Raises LogUnavailable."""
+async def tell_refusals(app: ServiceApp, refusals: Refusals) -> None:
+    """Let whoever judges know what this process's budgets refuse, for ever."""
     name = f"{socket.gethostname()}:{os.getpid()}".encode()
-    sent = await app.enqueue(topic_of(topics.POOLS), partition_of(name, app.partitions), name, told)
-    await app.delivered(sent, "what budgets refused")
+
+    async def send(told: bytes) -> None:
+        sent = await app.enqueue(topic_of(topics.POOLS), partition_of(name, app.partitions), name, told)
+        await app.delivered(sent, "what budgets refused")
+
+    await refusals.run(send)

@@ -15,8 +15,9 @@ import faust
 import uvloop
 
 from callstream.alarming import check_rules
-from callstream.node import Node, check_services, services_of
+from callstream.node import Node
 from callstream.presence import Presence
+from callstream.services import check_services, services_of
 from callstream.settings import Settings, load
 from callstream.settings.reload import Reloader
 from callstream.streams.broker import EmbeddedKafka, control

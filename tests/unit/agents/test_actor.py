@@ -415,7 +415,7 @@ async def test_what_another_service_answers_for_is_left_to_it() -> None:
         handed.append(delivery)
 
     actor = an_actor(Script(forward), ports)
-    actor.observed, actor.unreadable = frozenset({"callstream.infer"}), look
+    actor.handling.observed, actor.handling.unreadable = frozenset({"callstream.infer"}), look
     await actor.run(stream([unreadable, misplaced]))
     assert await actor.drain(5.0)
     assert (ports.sent, unreadable.acked, handed) == ([], [0, 1], [unreadable])

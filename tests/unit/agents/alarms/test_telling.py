@@ -84,6 +84,8 @@ def test_a_board_has_what_is_open_and_what_ended_lately() -> None:
     assert {one.id for one in board.open()} == {second.id, other.id}
     board.hear("k", b"no json")
     assert ({one.id for one in board.open()}, board.ready) == ({second.id, other.id}, False)
+    board.caught_up()
+    assert board.ready
 
 
 def test_a_board_keeps_no_more_than_it_may() -> None:
@@ -152,7 +154,7 @@ class Receivers:
             ports = FakePorts()
             role = AlarmWebhooks(hooks, options, sender, self.registry)
             actor = Actor(role, ports, Chains([]), 4, 10)
-            actor.decode = as_event
+            actor.handling.decode = as_event
             acked: list[int] = []
             await actor.run(stream([FakeDelivery(record_of(one), (0, at), acked) for at, one in enumerate(incidents)]))
             assert await actor.drain(10)
