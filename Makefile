@@ -10,6 +10,8 @@ REQUIRED := setup.cfg setup.py pyproject.toml constraints.txt
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 BENCH ?= $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 ARGS ?=
+# A file's tests share a broker and workers, so each file stays within one process.
+SPREAD := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test check faults bench format clean system
 
@@ -26,13 +28,13 @@ demo: .venv/demo.stamp
 	@exec $(BIN)/callstream demo $(ARGS)
 
 test: .venv/dev.stamp system
-	@$(BIN)/python -m pytest --quiet --durations=10 $(ARGS)
+	@$(BIN)/python -m pytest --quiet $(SPREAD) --durations=10 $(ARGS)
 
 check: .venv/dev.stamp
 	@$(BIN)/ruff format --check --quiet . || { echo 'not formatted: make format' >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest --quiet tests/unit
+	@$(BIN)/python -m pytest --quiet $(SPREAD) tests/unit
 
 faults: .venv/dev.stamp system
 	@$(BIN)/python -m pytest -m long tests $(ARGS)
