@@ -291,6 +291,10 @@ class ServiceApp(faust.App):
         except (KafkaError, ProducerSendError) as error:
             raise LogUnavailable(f"topic {topic}: the producer did not take a record: {error!r}") from error
 
+    def unconfirmed_seconds(self) -> float:
+        """For how long the broker has not confirmed the oldest record that was sent."""
+        return self._outstanding.oldest_seconds()
+
     async def delivered(self, sent: Awaitable[RecordMetadata], where: str) -> int:
         """Wait until the broker has a record and give its offset. Raises LogUnavailable.
 

@@ -98,6 +98,7 @@ class Scenario:
     made: list[Fault] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
     ready_seconds: float = READY_SECONDS
+    load: Load = field(init=False)
 
     async def run(self) -> Evidence:
         """Break things under load, let everything settle, and collect what can be found."""
@@ -106,7 +107,7 @@ class Scenario:
             self.workers[name] = WorkerProcess(name, self.folder / name, settings, wipes=name in self.plan.wipes)
         workers = list(self.workers.values())
         async with running_workers(workers, self.ready_seconds), aiohttp.ClientSession() as http:
-            load = Load([worker.url for worker in workers], self.plan.rate, self.plan.seed)
+            load = self.load = Load([worker.url for worker in workers], self.plan.rate, self.plan.seed)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(load.run())
                 await self._break()

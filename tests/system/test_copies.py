@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
@@ -11,6 +12,7 @@ from aiokafka.admin import RecordsToDelete
 
 from callstream.streams.chain import Cell
 from callstream.streams.declare import MAX_DEAD_RECORD_BYTES
+from callstream.streams.disk import DiskUnusable
 from callstream.streams.event import Event
 from callstream.streams.outcome import Forward, Outcome
 from callstream.streams.topics import TopicPlan
@@ -109,6 +111,32 @@ async def test_a_folder_that_does_not_belong_to_its_changelog_is_read_back(
     assert [str(tmp_path) in line for line in told] == [True] * 3
     for line, why in zip(told, ("another cluster, another", "has offset 999", "what is left begins at"), strict=True):
         assert why in line
+
+
+async def test_a_row_that_the_disk_did_not_take_is_read_back_and_no_other_covers_it(
+    kafka_broker: str, tmp_path: Path
+) -> None:
+    # given a table whose database takes nothing more
+    name = unique("broken")
+    service = await Workshop(kafka_broker, tmp_path).build(name, pass_on, remembers=True)
+    async with running(service):
+        table = service.memory
+        await table.write(table.claim(PARTITION), b"before", b"{}")
+        has = table.size(PARTITION)[2]
+        table._database(PARTITION).close()
+        # when a row is written
+        with pytest.raises(DiskUnusable, match="bytes are free there"):
+            await table.write(table.claim(PARTITION), b"missed", b"{}")
+        # then the worker ends, and no later row is taken, with which the folder would count as having both
+        assert isinstance(service.app.failure, DiskUnusable)
+        del cast(Any, table.data)._dbs[PARTITION]
+        with pytest.raises(DiskUnusable):
+            await table.write(table.claim(PARTITION), b"later", b"{}")
+        assert table.size(PARTITION)[2] == has
+    # and the next one has it, since the log took it
+    again = await Workshop(kafka_broker, tmp_path).build(name, pass_on, remembers=True)
+    async with running(again):
+        assert [again.memory.read(PARTITION, key) for key in (b"before", b"missed", b"later")] == [b"{}", b"{}", None]
 
 
 async def forget(bootstrap: str, topic: str, before: int) -> None:
