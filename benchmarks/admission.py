@@ -77,7 +77,8 @@ async def _admitted(running: System, count: int) -> None:
 
 async def overload(arguments: argparse.Namespace) -> Figures:
     """5,000 tasks for an endpoint that takes 32 calls of 200 ms at once and answers 429 beyond."""
-    async with system(CHAIN, Shape(arguments.replicas), concurrency=32, median_ms=200, sigma=0.0, seed=7) as running:
+    shape = Shape(arguments.replicas, arguments.apart)
+    async with system(CHAIN, shape, concurrency=32, median_ms=200, sigma=0.0, seed=7) as running:
         began = time.time()
         count = await hand_in(running.bootstrap, [Job("bench", arguments.tasks)])
         await until_ended(running.bootstrap, count)
@@ -310,6 +311,7 @@ def main(given: Iterable[str] | None = None) -> None:
     parser.add_argument("--tasks", type=int, default=5_000)
     parser.add_argument("--limit", type=int, default=60_000, help="tokens a minute")
     parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--apart", metavar="SERVICE", help="run this one in a process of its own (overload)")
     parser.add_argument("--minutes", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=40)
     parser.add_argument("--kill", type=float, default=0, help="seconds between kills of a replica")

@@ -95,7 +95,7 @@ def rows(running: System) -> tuple[int, int]:
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One run, its figures by name."""
-    shape = Shape(arguments.workers, {"CALLSTREAM_ENGINE__CONCURRENCY": str(arguments.concurrency)})
+    shape = Shape(arguments.workers, environment={"CALLSTREAM_ENGINE__CONCURRENCY": str(arguments.concurrency)})
     async with system("examples/fast/chain.py:chain", shape, seed=7, median_ms=arguments.latency) as running:
         await send(running.bootstrap, 0, WARM_UP, 0)
         await until_ended(running.bootstrap, WARM_UP)

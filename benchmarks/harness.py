@@ -16,7 +16,9 @@ from typing import Any
 
 import aiohttp
 
+from callstream.node import services_of
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
+from callstream.streams.loading import load_chains
 from callstream.stub import RunningStub, running_stub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,11 +28,12 @@ READY_SECONDS = 120
 
 @dataclass(slots=True)
 class Worker:
-    """A worker process with all services, which can be killed and started again in its folder."""
+    """A worker process, which can be killed and started again in its folder; without names it runs all services."""
 
     folder: Path
     port: int
     environment: dict[str, str]
+    services: tuple[str, ...] = ()
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -44,13 +47,16 @@ class Worker:
         """Start it; it is not ready yet."""
         with (self.folder / "worker.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "callstream", "worker", env=self.environment, stdout=log, stderr=log
+                *(sys.executable, "-m", "callstream", "worker", *self.services),
+                env=self.environment,
+                stdout=log,
+                stderr=log,
             )
 
-    async def ready(self) -> None:
-        """Wait until it is ready."""
+    async def ready(self, seconds: float = READY_SECONDS) -> None:
+        """Wait until it is ready. Raises SystemExit after so long."""
         if self.process is not None:
-            await _ready(f"http://127.0.0.1:{self.port}", self.process, self.folder / "worker.log")
+            await _ready(f"http://127.0.0.1:{self.port}", self.process, self.folder / "worker.log", seconds)
 
     async def end(self, number: int = signal.SIGTERM) -> None:
         """Send it a signal and wait for its end."""
@@ -72,9 +78,13 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many workers, with which environment; `endpoint` and `inference` are lines of settings."""
+    """How many workers, with which environment; `endpoint` and `inference` are lines of settings.
+
+    `apart` is a service that each worker leaves to a process of its own beside it.
+    """
 
     workers: int = 1
+    apart: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     endpoint: str = "concurrency = 128"
     inference: str = ""
@@ -94,14 +104,16 @@ def memory_mb(pid: int) -> float:
 
 @asynccontextmanager
 async def system(chain: str, shape: Shape, **stub_options: Any) -> AsyncIterator[System]:
-    """Broker, stub and workers with all services each, ready; ended and their data deleted afterwards."""
+    """Broker, stub and workers, ready; ended and their data deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="callstream-bench-") as name:
         folder = Path(name)
         with EmbeddedKafka(BrokerOptions(folder=folder / "kafka")) as kafka:
             async with running_stub(**stub_options) as stub:
+                settings = _settings(folder, shape, kafka.bootstrap, chain, stub.url)
                 workers = tuple(
-                    _worker(folder, number, shape, _settings(folder, shape, kafka.bootstrap, chain, stub.url))
+                    _worker(folder / f"worker-{number}-{part}", shape, settings, services)
                     for number in range(shape.workers)
+                    for part, services in enumerate(_parts(shape, chain))
                 )
                 try:
                     await asyncio.gather(*(worker.start() for worker in workers))
@@ -111,13 +123,21 @@ async def system(chain: str, shape: Shape, **stub_options: Any) -> AsyncIterator
                     await asyncio.gather(*(worker.end() for worker in workers))
 
 
-def _worker(folder: Path, number: int, shape: Shape, settings: str) -> Worker:
-    home, port = folder / f"worker-{number}", _free_port()
+def _parts(shape: Shape, chain: str) -> tuple[tuple[str, ...], ...]:
+    """The services of each process of one worker."""
+    if shape.apart is None:
+        return ((),)
+    services = services_of(load_chains([str(ROOT / chain)]))
+    return (shape.apart,), tuple(service for service in services if service != shape.apart)
+
+
+def _worker(home: Path, shape: Shape, settings: str, services: tuple[str, ...]) -> Worker:
+    port = _free_port()
     home.mkdir()
     own = f'data_folder = "{home}"\n{settings}\n[web]\nport = {port}\n'
     (home / "callstream.toml").write_text(own)
     environment = {**os.environ, "CALLSTREAM_CONFIG": str(home / "callstream.toml"), **shape.environment}
-    return Worker(home, port, environment)
+    return Worker(home, port, environment, services)
 
 
 def _settings(folder: Path, shape: Shape, bootstrap: str, chain: str, stub_url: str) -> str:
@@ -137,8 +157,8 @@ model = "stub-writer"
 """
 
 
-async def _ready(url: str, worker: asyncio.subprocess.Process, log: Path) -> None:
-    deadline = time.monotonic() + READY_SECONDS
+async def _ready(url: str, worker: asyncio.subprocess.Process, log: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     async with aiohttp.ClientSession() as http:
         while time.monotonic() < deadline:
             if worker.returncode is not None:
@@ -150,7 +170,7 @@ async def _ready(url: str, worker: asyncio.subprocess.Process, log: Path) -> Non
             except aiohttp.ClientError:
                 pass
             await asyncio.sleep(0.2)
-    raise SystemExit(f"the worker was not ready within {READY_SECONDS} s")
+    raise SystemExit(f"the worker was not ready within {seconds:g} s")
 
 
 def _end_of(log: Path) -> str:

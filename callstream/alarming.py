@@ -11,13 +11,13 @@ from callstream.agents.alarms.board import Board
 from callstream.agents.alarms.collector import AlarmCollector
 from callstream.agents.alarms.leader import Leader
 from callstream.agents.alarms.options import Rule
+from callstream.agents.alarms.refusals import Refusals
 from callstream.agents.alarms.webhooks import AlarmWebhooks
 from callstream.agents.notification import Notifier
 from callstream.settings import Settings
 from callstream.streams import topics
-from callstream.streams.broadcast import hear_since
+from callstream.streams.broadcast import hear_all, hear_since
 from callstream.streams.chain import Chains
-from callstream.streams.compacted import follow
 from callstream.streams.engine import ServiceApp
 from callstream.streams.keys import partition_of
 from callstream.streams.lag import look
@@ -62,7 +62,8 @@ class Alarms:
         options = self._settings.alarms
         board = Board(options.in_force)
         REGISTRY.register(AlarmCollector(board))
-        app.background.append(partial(follow, self._bootstrap, topic_of(topics.ALARMS), app.partitions, board))
+        told = board.hear, board.caught_up
+        app.background.append(partial(hear_all, self._bootstrap, topic_of(topics.ALARMS), app.partitions, *told))
         leader = Leader(options, self._chains, rows, self._clock)
         hear = partial(hear_since, self._bootstrap, app.partitions)
         app.background.append(partial(leader.run, hear, app.produce, partial(look, self._bootstrap)))
@@ -74,8 +75,12 @@ class Alarms:
         return AlarmWebhooks(settings.alarms.webhooks, settings.notify, notifier.sender, REGISTRY, self._clock)
 
 
-async def tell_refused(app: ServiceApp, told: bytes) -> None:
-    """Let whoever judges know what this process's budgets refused. Raises LogUnavailable."""
+async def tell_refusals(app: ServiceApp, refusals: Refusals) -> None:
+    """Let whoever judges know what this process's budgets refuse, for ever."""
     name = f"{socket.gethostname()}:{os.getpid()}".encode()
-    sent = await app.enqueue(topic_of(topics.POOLS), partition_of(name, app.partitions), name, told)
-    await app.delivered(sent, "what budgets refused")
+
+    async def send(told: bytes) -> None:
+        sent = await app.enqueue(topic_of(topics.POOLS), partition_of(name, app.partitions), name, told)
+        await app.delivered(sent, "what budgets refused")
+
+    await refusals.run(send)

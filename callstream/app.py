@@ -15,8 +15,9 @@ import faust
 import uvloop
 
 from callstream.alarming import check_rules
-from callstream.node import Node, check_services, services_of
+from callstream.node import Node
 from callstream.presence import Presence
+from callstream.services import check_services, services_of
 from callstream.settings import Settings, load
 from callstream.settings.reload import Reloader
 from callstream.streams.broker import EmbeddedKafka, control
@@ -24,6 +25,7 @@ from callstream.streams.broker.classpath import Progress
 from callstream.streams.broker.embedded import silent
 from callstream.streams.chain import Chains
 from callstream.streams.declare import declare, plan
+from callstream.streams.disk import DiskUnusable
 from callstream.streams.loading import load_chains
 
 log = logging.getLogger("callstream.worker")
@@ -114,6 +116,10 @@ async def _serve(
     starting.add_done_callback(_freeze)
     failure = await _until(node, starting, stop)
     rereading.cancel()
+    if isinstance(failure, DiskUnusable):
+        # What runs cannot be kept any more, and a database on a full disk takes half a minute to close.
+        log.error("ended: %s: %s", type(failure).__name__, failure)
+        os._exit(FAILED)
     patience = settings.engine.drain_seconds + STOP_SECONDS
     try:
         async with asyncio.timeout(patience):

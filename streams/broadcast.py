@@ -51,16 +51,17 @@ async def hear_all(
     topic: str,
     partitions: int,
     hear: Callable[[str, bytes | None], None],
-    caught_up: asyncio.Event,
+    caught_up: Callable[[], None],
 ) -> None:
     """Hand the key and value of every record of a topic to `hear`, from its first on, until cancelled.
 
-    `caught_up` is set once all has been heard that was there at the start. A broker that is away is waited for, and
-    reading goes on where it stood.
+    `caught_up` is called once, when all has been heard that was there at the start. A broker that is away is waited
+    for, and reading goes on where it stood.
     """
     read_any_header()
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     reached: dict[Any, int] = {}
+    behind = True
     while True:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=100
@@ -72,8 +73,9 @@ async def hear_all(
                     consumer.seek(place, offset)
                 ends = await consumer.end_offsets(places)
                 while True:
-                    if not caught_up.is_set() and not [one for one in places if reached.get(one, 0) < ends[one]]:
-                        caught_up.set()
+                    if behind and not [one for one in places if reached.get(one, 0) < ends[one]]:
+                        behind = False
+                        caught_up()
                     for place, records in (await consumer.getmany(timeout_ms=int(FETCH_SECONDS * 1_000))).items():
                         for record in records:
                             hear((record.key or b"").decode("utf-8", "replace"), record.value)

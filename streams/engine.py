@@ -27,13 +27,14 @@ from mode.utils.objects import cached_property
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callstream.streams.broker.state import write_whole
+from callstream.streams.cluster import Cluster
 from callstream.streams.flow import SteadyFlow
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
 from callstream.streams.outstanding import Outstanding, Overdue
 from callstream.streams.ownership import Claim, Ownership
 from callstream.streams.retry_budget import BudgetOptions
-from callstream.streams.topics import group_of, is_changelog
+from callstream.streams.topics import group_of, is_changelog, is_ours
 from callstream.streams.transport import Transport
 from callstream.streams.watchdog import Stalled, Watchdog
 from callstream.streams.wire import MAX_RECORD_BYTES, Headers, LogUnavailable, Record
@@ -163,6 +164,7 @@ class ServiceApp(faust.App):
         self.resting: Callable[[], bool] = lambda: False
         self.failure: BaseException | None = None
         self.outlet: ServiceApp = self
+        self.cluster = Cluster(layout.bootstrap)
         self._outstanding = Outstanding(options.delivery_timeout_seconds)
         super().__init__(
             group_of(service),
@@ -270,22 +272,28 @@ class ServiceApp(faust.App):
     async def produce(self, record: Record, claim: Claim | None = None) -> None:
         """Send a record to the partition of its key and wait until every replica in sync has it.
 
+        On a topic that is not ours that is the one which any client would choose there.
+
         Raises LostOwnership when `claim` no longer stands, LogUnavailable when the broker does not take it.
         """
         if claim is not None:
             self.ownership.require(claim)
-        partition = partition_of(record.key, self.partitions)
+        partition = partition_of(record.key, self.partitions) if is_ours(record.topic) else None
         sent = await self.enqueue(record.topic, partition, record.key, record.value, record.headers)
         await self.delivered(sent, f"topic {record.topic}")
 
     async def enqueue(
-        self, topic: str, partition: int, key: bytes, value: bytes | None, headers: Headers | None = None
+        self, topic: str, partition: int | None, key: bytes, value: bytes | None, headers: Headers | None = None
     ) -> Awaitable[RecordMetadata]:
         """Hand a record to the producer; what comes back says when the broker has it. Raises LogUnavailable."""
         try:
             return await self.outlet.producer.send(topic, key, value, partition, None, headers)
         except (KafkaError, ProducerSendError) as error:
             raise LogUnavailable(f"topic {topic}: the producer did not take a record: {error!r}") from error
+
+    def unconfirmed_seconds(self) -> float:
+        """For how long the broker has not confirmed the oldest record that was sent."""
+        return self._outstanding.oldest_seconds()
 
     async def delivered(self, sent: Awaitable[RecordMetadata], where: str) -> int:
         """Wait until the broker has a record and give its offset. Raises LogUnavailable.

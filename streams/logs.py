@@ -42,6 +42,7 @@ QUIET: Mapping[str, int] = {
     "callstream.streams.monitor": logging.WARNING,
     "callstream.streams.transport": logging.WARNING,
     "callstream.tables.durable": logging.WARNING,
+    "callstream.tables.recovery": logging.WARNING,
     "jaeger_tracing": logging.ERROR,
     "jieba": logging.WARNING,
     "PIL": logging.WARNING,

@@ -9,11 +9,12 @@ import logging
 from typing import Any
 
 from callstream.streams import strict_json
+from callstream.streams.disk import DiskUnusable
 from callstream.streams.engine import ServiceApp
 from callstream.streams.event import Json
 from callstream.streams.keys import task_key
 from callstream.streams.topics import PROFILES
-from callstream.tables.durable import Readable
+from callstream.tables.durable import Readable, broken
 
 log = logging.getLogger("callstream.profiles")
 
@@ -38,6 +39,7 @@ class Profiles(Readable):
             recovery_buffer_size=1,
             synchronize_all_active_partitions=True,
         )
+        self._app = app
         self._partitions = app.partitions
 
     @property
@@ -49,9 +51,18 @@ class Profiles(Readable):
         """All of them, on every worker."""
         return list(range(self._partitions))
 
+    def _failed(self, error: Exception) -> DiskUnusable:
+        return broken(self._app, PROFILES, error)
+
     def get(self, tenant: str, user: str) -> Json | None:
-        """A user's profile, or None; one that is no JSON object is logged and taken for none."""
-        raw = self._table.get(profile_key(tenant, user))
+        """A user's profile, or None; one that is no JSON object is logged and taken for none.
+
+        Raises DiskUnusable.
+        """
+        try:
+            raw = self._table.get(profile_key(tenant, user))
+        except Exception as error:
+            raise self._failed(error) from None
         if raw is None:
             return None
         try:

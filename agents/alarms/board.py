@@ -27,17 +27,11 @@ class Board:
         self._ended: OrderedDict[str, Incident] = OrderedDict()
         self.ready = False
 
-    def restart(self) -> None:
-        """All is told again from the beginning."""
-        self._latest.clear()
-        self._ended.clear()
-        self.ready = False
-
     def caught_up(self) -> None:
         """All that was there has been told."""
         self.ready = True
 
-    def hear(self, key: bytes, value: bytes | None) -> None:
+    def hear(self, key: str, value: bytes | None) -> None:
         """An incident as it is now. What was heard before changes nothing."""
         try:
             incident = read_incident(value)

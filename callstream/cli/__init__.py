@@ -9,8 +9,8 @@ from callstream.agents.inference.options import UnusableSecret
 from callstream.alarming import BadAlarmRule
 from callstream.cli.commands import app
 from callstream.cli.errors import CliError
-from callstream.node import UnknownService
 from callstream.presence import FolderInUse
+from callstream.services import UnknownService
 from callstream.settings import SettingsError
 from callstream.settings.gather import DEBUG
 from callstream.streams.blobs import BlobError

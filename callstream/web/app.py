@@ -17,7 +17,7 @@ from callstream.web.chains import get_chains
 from callstream.web.context import CONTEXT, Context
 from callstream.web.control import get_control, post_cancel, post_cancel_many, post_pause, post_resume
 from callstream.web.dead import get_dead, get_letter, post_discard, post_dry_run, post_redrive, put_input
-from callstream.web.dead_jobs import get_job, get_jobs, post_job, post_job_move
+from callstream.web.dead_jobs import get_job, get_jobs, post_discard_many, post_edit_many, post_job, post_job_move
 from callstream.web.events import post_event
 from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
@@ -120,6 +120,8 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("POST", "/v1/schedules/{name}/trigger", trigger_schedule, Role.SUBMIT),
         Route("GET", "/v1/dead", get_dead, Role.OPERATE),
         Route("POST", "/v1/dead/redrive", post_job, Role.OPERATE, json),
+        Route("POST", "/v1/dead/discard", post_discard_many, Role.OPERATE, json),
+        Route("POST", "/v1/dead/edit", post_edit_many, Role.OPERATE, json),
         Route("GET", "/v1/dead/jobs", get_jobs, Role.OPERATE),
         Route("GET", "/v1/dead/jobs/{id}", get_job, Role.OPERATE),
         Route("POST", "/v1/dead/jobs/{id}/{move}", post_job_move, Role.OPERATE, json),

@@ -135,7 +135,7 @@ class FakePort:
         if self.obeys:
             command = read_command(event)
             after = apply(self.schedules.get(event.tenant, event.task), command, self._clock())
-            self.schedules.hear(event.key, None if after is None else strict_json.dumps(after.row()))
+            self.schedules.hear(event.key.decode(), None if after is None else strict_json.dumps(after.row()))
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The task's row."""

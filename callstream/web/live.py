@@ -57,6 +57,10 @@ HELD = b'"state":"held"'
 
 SHOWN_DEPTH = 128
 MOST_REPLAYED = 10_000
+CONFIRM_SECONDS = 8.0
+"""How long a client waits for the broker: shorter than most clients do, so that they are told why."""
+SILENT_SECONDS = 5.0
+"""When a record has waited for so long no more is handed to the producer: it would be sent with all its repeats."""
 
 
 class LivePort:
@@ -299,10 +303,17 @@ class LivePort:
         return send
 
     async def _produce(self, record: Record) -> None:
+        silent = self._app.unconfirmed_seconds()
+        if silent > SILENT_SECONDS:
+            raise Unavailable(f"the broker has not confirmed anything for {silent:.0f} s; nothing was sent")
         try:
-            await self._app.produce(await check_in(record, self._blobs))
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await self._app.produce(await check_in(record, self._blobs))
         except (LogUnavailable, BlobError) as error:
             raise Unavailable(str(error)) from None
+        except TimeoutError:
+            unsure = "it may get there yet: send the same again, with the same id or Idempotency-Key"
+            raise Unavailable(f"the broker did not confirm it within {CONFIRM_SECONDS:g} s; {unsure}") from None
 
     def _row(self, tenant: str, task: str) -> Json | None:
         key = task_key(tenant, task)

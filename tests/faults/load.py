@@ -23,7 +23,10 @@ class Refused(AssertionError):
 
 
 class Load:
-    """Submits `rate` tasks a second until `stop`, each with an id and a product of its own, drawn from `seed`."""
+    """Submits `rate` tasks a second until `stop`, each with an id and a product of its own, drawn from `seed`.
+
+    `refusals` are the answers that were not "accepted", with status and body; `unanswered` are tries without any.
+    """
 
     def __init__(self, gateways: Sequence[str], rate: float, seed: int) -> None:
         self._gateways = gateways
@@ -32,6 +35,8 @@ class Load:
         self._stopped = False
         self._orders: dict[str, Order] = {}
         self.tries = 0
+        self.refusals: list[tuple[int, str]] = []
+        self.unanswered = 0
 
     @property
     def orders(self) -> list[Order]:
@@ -78,6 +83,11 @@ class Load:
             async with http.post(f"{gateway}/v1/tasks", json=body, timeout=timeout) as answer:
                 if answer.status not in (200, 202) and answer.status not in AGAIN:
                     raise Refused(f"{body['id']}: {answer.status} {(await answer.text())[:500]}")
+                if answer.status in AGAIN:
+                    self.refusals.append((answer.status, await answer.text()))
                 return answer.status in (200, 202)
-        except (aiohttp.ClientError, TimeoutError):
+        except TimeoutError:
+            self.unanswered += 1
+            return False
+        except aiohttp.ClientError:
             return False

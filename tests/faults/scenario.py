@@ -34,7 +34,7 @@ READS: Mapping[str, Sequence[str]] = {
     **{service: (service,) for service in SERVICES},
     "timer": ("timer",),
     "review": ("review", "verdicts"),
-    "notify": ("finished", "alarms"),
+    "notify": ("finished", "notify", "alarms"),
     "gateway": (*SERVICES, "timer", "review", "finished", "notified"),
 }
 READY_SECONDS = 60.0
@@ -97,6 +97,8 @@ class Scenario:
     workers: dict[str, WorkerProcess] = field(default_factory=dict)
     made: list[Fault] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
+    ready_seconds: float = READY_SECONDS
+    load: Load = field(init=False)
 
     async def run(self) -> Evidence:
         """Break things under load, let everything settle, and collect what can be found."""
@@ -104,8 +106,8 @@ class Scenario:
         for name in self.plan.workers:
             self.workers[name] = WorkerProcess(name, self.folder / name, settings, wipes=name in self.plan.wipes)
         workers = list(self.workers.values())
-        async with running_workers(workers, READY_SECONDS), aiohttp.ClientSession() as http:
-            load = Load([worker.url for worker in workers], self.plan.rate, self.plan.seed)
+        async with running_workers(workers, self.ready_seconds), aiohttp.ClientSession() as http:
+            load = self.load = Load([worker.url for worker in workers], self.plan.rate, self.plan.seed)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(load.run())
                 await self._break()

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 MOST_NAMED = 5
-BY_SIGKILL = ("kill", "crash")
-"""Kinds of disturbances at which a model call may be repeated: an orderly restart excuses none."""
+ABRUPT = ("kill", "crash", "freeze", "full", "gone")
+"""Kinds of disturbances at which a model call may be repeated: SIGKILL, a process that stood still, a worker whose disk
+was full or whose folder was gone. An orderly restart excuses none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def judge(evidence: Evidence) -> Verdict:
     kills = [one for one in evidence.disturbances if one.kind == "kill"]
     lost = _lost(accepted, evidence)
     duplicates = _duplicates(evidence)
-    in_flight = sum(one.in_flight for one in evidence.disturbances if one.kind in BY_SIGKILL)
+    in_flight = sum(one.in_flight for one in evidence.disturbances if one.kind in ABRUPT)
     redelivered = sum(len(ids) - len(set(ids)) for ids in evidence.events.values())
     figures = {
         "tasks submitted": len(evidence.orders),
@@ -170,7 +171,7 @@ def _missing(evidence: Evidence) -> list[str]:
 def _faults(figures: Mapping[str, Any], lost: list[str], duplicates: list[str], evidence: Evidence) -> Iterable[str]:
     if not figures["tasks accepted"] or len(lost) == figures["tasks accepted"]:
         yield "nothing succeeded, so nothing is proved"
-    if not any(one.kind in ("kill", "stop") for one in evidence.disturbances):
+    if not any(one.kind in (*ABRUPT, "stop") and one.kind != "crash" for one in evidence.disturbances):
         yield "nothing was killed, so nothing is proved"
     if refused := [order.task for order in evidence.orders if order.accepted is None]:
         yield f"{len(refused)} tasks were never accepted: {_some(refused)}"

@@ -104,13 +104,23 @@ class Worker:
         await self.process.wait()
 
     async def submit(self, chain: str, given: Json, status: int = 202, **more: object) -> Json:
-        """Hand in a task and give the answer, whose status has to be that one."""
+        """Hand in a task and give the answer, whose status has to be that one.
+
+        As a client should, it tries again while the gateways share out their partitions.
+        """
         headers = {"Idempotency-Key": str(more.pop("key"))} if "key" in more else {}
         headers |= {"traceparent": str(more.pop("traceparent"))} if "traceparent" in more else {}
-        async with self.http.post("/v1/tasks", json={"chain": chain, "input": given, **more}, headers=headers) as said:
-            told = await said.json(content_type=None)
-            assert said.status == status, (said.status, told)
-            return dict(told)
+        order = {"chain": chain, "input": given, **more}
+
+        async def hand_in() -> tuple[int, Json] | None:
+            async with self.http.post("/v1/tasks", json=order, headers=headers) as said:
+                told = await said.json(content_type=None)
+                is_moving = said.status == 503 and "sharing out" in told["detail"]
+                return None if is_moving else (said.status, told)
+
+        found, told = await until(hand_in, f"an answer to a task of {chain}")
+        assert found == status, (found, told)
+        return dict(told)
 
     async def row(self, task: str, wait: float = 0) -> Json | None:
         """The row of a task, or None for one that is not known."""
@@ -332,8 +342,8 @@ class System:
                 reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
             reads["schedule"] = ["callstream.schedules"]
-            reads["notify"] = ["callstream.finished", *({"callstream.alarms"} & set(places))]
-            shown = [name for name in steps if name != "callstream.paused"]
+            reads["notify"] += ["callstream.finished", *({"callstream.alarms"} & set(places))]
+            shown = [name for name in steps if name not in ("callstream.paused", "callstream.notify")]
             reads["gateway"] = [*shown, *(name for name in taken if name in places and name not in UNREAD)]
             self._known = [
                 (service, [one for name in names for one in places[name]]) for service, names in reads.items()

@@ -37,6 +37,7 @@ from callstream.streams.topics import RECEIPTS, changelog_of, group_of, topic_of
 from callstream.streams.tracing import Tracing, TracingOptions
 from callstream.streams.wire import encode
 from callstream.tables.durable import DurableTable, store_options
+from callstream.tables.recovery import Tables
 from tests.support.kafka import Send, admin_of, committed, produce, read_all
 
 PARTITIONS = 8
@@ -260,7 +261,7 @@ class Workshop:
     ) -> ServiceApp:
         """The bare app of a service."""
         layout = Layout(bootstrap=self.bootstrap, folder=self.folder / folder / "tables", partitions=PARTITIONS)
-        return ServiceApp(service, options, layout, Table=DurableTable, canonical_url=url)
+        return ServiceApp(service, options, layout, Table=DurableTable, TableManager=Tables, canonical_url=url)
 
     def join(
         self,

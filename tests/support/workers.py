@@ -36,13 +36,15 @@ class WorkerProcess:
     """`callstream worker` with every service, kept alive by its supervisor until `stop`.
 
     `environment` are settings beside those of the worker's own: data folder and web port. With `wipes` set the data
-    folder is emptied before each start, as on a new machine: its tables then come from their changelogs.
+    folder is emptied before each start, as on a new machine: its tables then come from their changelogs. `program` is
+    the module that is run.
     """
 
     name: str
     folder: Path
     environment: Mapping[str, str]
     wipes: bool = False
+    program: str = "callstream"
     port: int = field(default_factory=lambda: free_port())
     exits: list[Exit] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
@@ -83,6 +85,26 @@ class WorkerProcess:
             os.killpg(self.pid, signal.SIGKILL)
         return time.time()
 
+    async def end(self) -> float:
+        """SIGKILL, and no new run before the next `start`; gives the moment (epoch seconds)."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        moment = self.kill()
+        if self._process is not None:
+            await self._process.wait()
+        return moment
+
+    def freeze(self) -> float:
+        """SIGSTOP to the worker and its process pool; gives the moment (epoch seconds)."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        return time.time()
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it stood."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     async def stop(self) -> int | None:
         """SIGTERM, wait, then SIGKILL to what is left of its group; gives the exit code of an orderly end."""
         if self._keeper is not None:
@@ -120,7 +142,7 @@ class WorkerProcess:
         own = {"CALLSTREAM_DATA_FOLDER": str(data), "CALLSTREAM_WEB__PORT": str(self.port)}
         with self.log.open("ab") as said:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "callstream", "worker"),
+                *(sys.executable, "-m", self.program, "worker"),
                 env={**os.environ, **self.environment, **own},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=said,

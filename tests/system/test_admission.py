@@ -94,7 +94,9 @@ async def test_two_workers_share_a_limit(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(240)
 async def test_a_killed_worker_takes_its_own_place_again_and_nobody_else_stops(tmp_path: Path) -> None:
-    async with running_system(tmp_path, (QUICK,), LIMITED) as system:
+    # Longer than a worker takes to start, on a machine with much else to do as well.
+    patient = {**LIMITED, ("engine", "session_timeout_seconds"): 60}
+    async with running_system(tmp_path, (QUICK,), patient) as system:
         # given two workers that share a limit, each with calls that wait for it
         one, two = await system.start(), await system.start()
         await until(lambda: _shares(two, 2), "both have a share")

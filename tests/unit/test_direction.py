@@ -11,11 +11,12 @@ ORDER = ("streams", "tables", "agents", "callstream.web", "callstream")
 # Who may use a library; a name covers what lies under it. A new entry is a decision: its commit says why.
 ONLY = {
     "faust": """
-        streams.engine streams.monitor streams.transport tables.durable tables.profiles agents.hosting callstream.app
+        streams.engine streams.monitor streams.transport tables.durable tables.profiles tables.recovery agents.hosting
+        callstream.app
     """,
     "aiokafka": """
-        streams.broadcast streams.broker streams.compacted streams.declare streams.engine streams.lag streams.records
-        streams.replay streams.tail streams.transport callstream.cli
+        streams.broadcast streams.broker streams.cluster streams.compacted streams.declare streams.engine streams.lag
+        streams.records streams.replay streams.tail streams.transport callstream.cli
     """,
     "aiohttp.Client*": """
         agents.inference agents.delivery agents.notification callstream.cli
@@ -32,9 +33,9 @@ PURE = """
     streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     agents.alarms.incident agents.alarms.judge agents.alarms.sightings agents.alarms.windows
-    streams.conditions tables.latency tables.letters tables.tasks tables.timers
-    agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
-    agents.control.commands agents.control.controls
+    streams.expressions tables.copies tables.latency tables.letters tables.tasks tables.timers
+    agents.letters.commands agents.letters.cost agents.letters.merge agents.letters.parts agents.letters.redrive
+    agents.control.ancestry agents.control.commands agents.control.controls
     streams.replay.lineage streams.replay.selection streams.replay.where
     agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
     agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call

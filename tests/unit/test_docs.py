@@ -164,7 +164,8 @@ def test_commands_are_there(name: str) -> None:
             " ".join(words[:3]),
         ]:
             if command in known:
-                options = {option for parameter in known[command].params for option in parameter.opts}
+                parameters = known[command].params
+                options = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}
                 used = {word.partition("=")[0] for word in words if word.startswith("--")}
                 assert used <= options | {"--help"}, line
                 break

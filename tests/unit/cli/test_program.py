@@ -10,7 +10,7 @@ from callstream import __version__
 from callstream.alarming import BadAlarmRule
 from callstream.app import run_worker
 from callstream.cli import main
-from callstream.node import UnknownService
+from callstream.services import UnknownService
 from callstream.settings import load
 
 

@@ -74,3 +74,18 @@ async def test_nothing_is_kept_of_what_has_ended(clock: Clock) -> None:
 
 async def _wait(waiter: "asyncio.Future[int]") -> int:
     return await waiter
+
+
+async def test_the_oldest_that_is_not_confirmed_is_told_also_if_nobody_waits(clock: Clock) -> None:
+    outstanding, sent = Outstanding(100.0, clock), [asyncio.Future[int]() for _ in range(2)]
+    assert outstanding.oldest_seconds() == 0
+    first = outstanding.follow(sent[0])
+    clock.now += 3
+    outstanding.follow(sent[1])
+    clock.now += 4
+    first.cancel()
+    assert outstanding.oldest_seconds() == 7
+    sent[0].set_result(1)
+    assert outstanding.oldest_seconds() == 4
+    sent[1].set_result(2)
+    assert outstanding.oldest_seconds() == 0

@@ -13,7 +13,7 @@ def put(port: FakePort) -> None:
     port.alarms.caught_up()
     for one in (incident(), ended(incident()), incident(2), incident(1, "shop/prompt", rang=120.0)):
         record = record_of(one)
-        port.alarms.hear(record.key, record.value)
+        port.alarms.hear(record.key.decode(), record.value)
 
 
 async def test_open_ones_and_those_that_ended_are_told_with_the_rules(client: Client, port: FakePort) -> None:
