@@ -18,8 +18,8 @@ SIGKILLED = -9
 class Want:
     """What has to become of a task. `steps` are its trail in order, an undo as `undo NAME`; empty: not looked at.
 
-    `also` is another trail that is as right. `calls`: a model is asked for it. `told`: its caller wants to know. `letters`: dead letters that it leaves, and
-    `redriven`, whether they have been. `subtasks` are how many it starts.
+    `also` is another trail that is as right. `calls`: a model is asked for it. `told`: its caller wants to know.
+    `letters`: dead letters that it leaves, and `redriven`, whether they have been. `subtasks` are how many it starts.
     """
 
     task: str
