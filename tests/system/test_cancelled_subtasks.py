@@ -10,7 +10,7 @@ from tests.support.running import ROOT, Settings, System, Worker, body, headers,
 
 FLOWS = f"{Path(__file__).parents[1] / 'support' / 'flows.py'}:flows"
 CANDIDATES = f"{ROOT / 'examples' / 'candidates' / 'chain.py'}:chain"
-QUICKLY: Settings = {("engine", "commit_interval_seconds"): 0.2, ("engine", "session_timeout_seconds"): 6}
+QUICKLY: Settings = {("engine", "commit_interval_seconds"): 0.2}
 ONE_PLACE: Settings = {**QUICKLY, ("engine", "concurrency"): 1}
 
 

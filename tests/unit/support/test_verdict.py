@@ -46,6 +46,13 @@ def test_nothing_is_wrong_where_all_is_right() -> None:
     assert (verdict.lost, verdict.repeated, verdict.told_again) == (0, 1, 1)
 
 
+def test_another_trail_may_be_as_right() -> None:
+    other = ("intake",)
+    wants = [replace(WANT, also=other), DEAD]
+    assert judge(replace(RIGHT, wants=wants, **seen(steps=other))).faults == ()
+    assert judge(replace(RIGHT, wants=wants)).faults == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
