@@ -1,4 +1,4 @@
-"""The one actor loop: take → decode → admit → act → perform → finish.
+"""The one actor loop: take → decode → admit → act → perform → finish; what lies between take and finish is `handling`.
 
 Every service runs this loop; services differ only in their role's `act`. Demand is the limit less what runs: the next
 delivery is taken only when there is room, so that what cannot run stays in Kafka. No exception leaves the loop.
@@ -7,27 +7,21 @@ delivery is taken only when there is room, so that what cannot run stays in Kafk
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 
-from callstream.agents import bodiless
 from callstream.agents.aside import MOST_PUT_AT_ONCE, Aside, Job
 from callstream.agents.control.controls import subject_in
 from callstream.agents.control.stopping import Stops
+from callstream.agents.handling import Handling
 from callstream.agents.ports import Delivery, Observer, Ports, Role
 from callstream.agents.rounds import Rounds
-from callstream.agents.settle import Work
 from callstream.agents.trying import Trying
-from callstream.agents.turns import Turns
-from callstream.streams import logs
 from callstream.streams.chain import Chains
-from callstream.streams.event import Event
 from callstream.streams.ledger import Ledger, LedgerSnapshot, Ticket
-from callstream.streams.letters import unreadable
 from callstream.streams.ownership import LostOwnership
-from callstream.streams.wire import BadEvent, BodyMissing, LogUnavailable, Record, decode
-from callstream.streams.wire import encode as encode_event
+from callstream.streams.wire import LogUnavailable, decode
 
 log = logging.getLogger("callstream.actor")
 
@@ -37,8 +31,6 @@ TAKEN_IN_A_ROW = 4
 """After so many the others of the process get a turn: what is queued is handed over without a pause."""
 SHELTERED_AT = 1_024
 """Unacknowledged events at which those that are worked on are put into the lot too: the log is read on behind them."""
-SENT_ONE_BY_ONE, SENT_AT_ONCE = 4, 64
-"""Records of one event that are sent in their order, and of more than these, how many side by side."""
 LOT_SECONDS = 0.25
 """How soon the lot of a partition that has come is looked at."""
 
@@ -57,16 +49,14 @@ class ActorSnapshot:
 class Actor:
     """Runs one role over any number of streams of deliveries (one for each topic that the service reads).
 
-    `observed` are the topics among them that another service answers for: what is unreadable or misplaced there is
-    left to that one, so that it is buried or sent on once; `unreadable`, if set, is handed what cannot be read there.
-    `most_of_a_topic` bounds what runs of one topic, where several are read and a backlog of one must leave room for the
-    others; `aside` is where a backlog of one tenant or pool is put, so that it leaves room too.
+    `handling` is what is done with each event. `most_of_a_topic` bounds what runs of one topic, where several are read
+    and a backlog of one must leave room for the others; `aside` is where a backlog of one tenant or pool is put, so
+    that it leaves room too.
     """
 
     def __init__(self, role: Role, ports: Ports, chains: Chains, concurrency: int, max_unfinished: int) -> None:
         self.role = role
         self._ports = ports
-        self._chains = chains
         self._concurrency = concurrency
         self._max_unfinished = max_unfinished
         self._ledger: Ledger[Delivery] = Ledger()
@@ -74,15 +64,13 @@ class Actor:
         self._putting: dict[asyncio.Future[None], Job] = {}
         self._observer = role if isinstance(role, Observer) else None
         self._freed = asyncio.Event()
-        self._turns = Turns()
         self._trying = Trying(role, ports, chains)
         self.rounds = Rounds(self._trying, role.service, ports, chains)
+        self.handling = Handling(role, ports, chains, self.rounds)
         self._closed = False
         self._handing_over = False
         self._revocations = 0
         self._running_of: Counter[str] = Counter()
-        self.observed: frozenset[str] = frozenset()
-        self.unreadable: Callable[[Delivery], Awaitable[None]] | None = None
         self.most_of_a_topic = concurrency
         self.aside: Aside | None = None
         self.stops: Stops | None = None
@@ -280,7 +268,7 @@ class Actor:
 
     async def _handle(self, job: Job) -> None:
         try:
-            await self._process(job)
+            await self.handling.handle(job, self.stops)
             if self.aside is not None:
                 await self.aside.remove(job)
             if job.ticket is not None:
@@ -343,67 +331,3 @@ class Actor:
                 self.aside.ended(job)
                 self._take_back()
         self._freed.set()
-
-    async def _process(self, job: Job) -> None:
-        delivery = job.delivery
-        try:
-            event = decode(await self._ports.load(delivery), delivery.headers)
-            moved = self._moved(event, delivery)
-        except BadEvent as error:
-            if delivery.topic in self.observed:
-                if self.unreadable is not None:
-                    await self.unreadable(delivery)
-                return
-            origin = (delivery.topic, delivery.partition, delivery.offset)
-            await self._ports.send(
-                unreadable(origin, delivery.key, delivery.value, delivery.headers, str(error)), delivery
-            )
-            if isinstance(error, BodyMissing):
-                now = self._ports.now()
-                work = Work(self.role.service, self.role.service, now, now)
-                for record in bodiless.ends(delivery.headers, str(error), work, self._chains):
-                    await self._ports.send(record, delivery)
-            log.warning("%s/%d@%d is unreadable: %s", *origin, error, extra={"service": self.role.service})
-            return
-        if moved and delivery.topic in self.observed:
-            return
-        with logs.bind(service=self.role.service, tenant=event.tenant, task=event.task, trace=_trace_of(event)):
-            if not self.role.stateful:
-                await self._perform(moved, event, job)
-                return
-            async with self._turns.turn(event.key):
-                await self._perform(moved, event, job)
-
-    async def _perform(self, moved: list[Record], event: Event, job: Job) -> None:
-        records = moved or await self._records(event, job)
-        # Of a fan-out: its sub-tasks in any order, before the task itself.
-        ahead = len(records) - 1 if len(records) > SENT_ONE_BY_ONE else 0
-        for start in range(0, ahead, SENT_AT_ONCE):
-            await self._send_all(records[start : min(start + SENT_AT_ONCE, ahead)], job.delivery)
-        for record in records[ahead:]:
-            await self._ports.send(record, job.delivery)
-
-    async def _records(self, event: Event, job: Job) -> list[Record]:
-        if self.stops is None:
-            return await self.rounds.records(event, job.delivery)
-        return await self.stops.records(event, job, self.rounds.records)
-
-    async def _send_all(self, records: list[Record], delivery: Delivery) -> None:
-        """Send side by side; what went wrong with the first that failed is raised when none is under way any more."""
-        sent = await asyncio.gather(*(self._ports.send(one, delivery) for one in records), return_exceptions=True)
-        for failed in sent:
-            if isinstance(failed, BaseException):
-                raise failed
-
-    def _moved(self, event: Event, delivery: Delivery) -> list[Record]:
-        """The event once more, for the partition of its key, if it stands in another. Raises BadEvent."""
-        if self._ports.partition_of(event.key) == delivery.partition:
-            return []
-        try:
-            return [encode_event(event, delivery.topic)]
-        except ValueError as error:
-            raise BadEvent(f"in the wrong partition, and {error}") from None
-
-
-def _trace_of(event: Event) -> str | None:
-    return event.traceparent.split("-")[1] if event.traceparent is not None else None

@@ -1,7 +1,7 @@
 """A role on an app: the ports of an actor, over Faust and Kafka."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from faust.types import StreamT
@@ -102,6 +102,15 @@ def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: I
         )
         app.agent(source, name=f"{role.service}:{name}")(body)
     return actor
+
+
+def sender(app: ServiceApp, blobs: BlobStore) -> Callable[[Record, Claim], Awaitable[None]]:
+    """What produces a record under a claim, its body in the blob store if it is large."""
+
+    async def send(record: Record, claim: Claim) -> None:
+        await app.produce(await check_in(record, blobs), claim)
+
+    return send
 
 
 def parked(delivery: Delivery) -> Parked:

@@ -101,7 +101,8 @@ class Policy:
     `keeps_deadline`: past the task's deadline it does not start; what only records or tells an end always does.
     `ends_task`: what can't be done ends the task; a failure to record it does not.
     `traced`: it is work on the task, which has its span; a look at what others did is none.
-    `held_pause_seconds`: for a longer pause between tries the event goes to the timer; None: no pause does.
+    `held_pause_seconds`: for a longer pause between tries the event goes to the timer; None: no pause does. From there
+    it `comes_back_to` a topic, by default to the one that it was read from.
     `needs_seconds`: what it usually takes; 0: not known.
     """
 
@@ -112,6 +113,7 @@ class Policy:
     ends_task: bool = True
     traced: bool = True
     held_pause_seconds: float | None = None
+    comes_back_to: str | None = None
     needs_seconds: float = 0.0
 
 

@@ -13,6 +13,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
+from callstream.agents.control.ancestry import ANCESTRY, above
 from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, describe
@@ -114,7 +115,7 @@ def outcome_of(row: Json, sequence: int, run: int = 0) -> Outcome:
     held = held_event(row)
     if row["state"] == CANCELLED:
         before = replace(held.with_body(held=None), sequence=held.sequence - 1, type=TASK)
-        return Resume(before, Cancelled(row["cancelled"]))
+        return Resume(before, Cancelled(row["cancelled"], rollback=row.get("rollback", True)))
     verdict = Verdict.model_validate(row["verdict"])
     # The desk stands between the step that held and the next one, whose sequence the held event has already.
     edited = held.with_body(outputs=_edited(held, verdict), held=None)
@@ -132,6 +133,12 @@ def held_event(row: Json) -> Event:
     """The held event that a row keeps."""
     raw = strict_json.dumps(row["held"])
     return decode(raw, [("content-type", STRUCTURED_TYPE.encode())])
+
+
+def held_subject(row: Json) -> Subject:
+    """The task of a row as commands see it."""
+    higher = above(row["tenant"], row["held"].get(ANCESTRY, ""))
+    return Subject(row["tenant"], row["task"], row["chain"], row["since"], "held", higher)
 
 
 class ReviewDesk:
@@ -166,10 +173,11 @@ class ReviewDesk:
         """The row of the event's hold after the command to cancel its task; None if there is none."""
         if row is None or row["state"] != "held" or _hold(row) != (event.run, event.sequence):
             return None
-        cancel = self._cancel_of(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
+        cancel = self._cancel_of(held_subject(row))
         if cancel is None:
             return None
-        return {**row, "state": CANCELLED, "cancelled": reason_of(cancel), "decided": cancel.at}
+        said = {"cancelled": reason_of(cancel), "rollback": cancel.rollback, "decided": cancel.at}
+        return {**row, "state": CANCELLED, **said}
 
 
 def _row(event: Event) -> Json:

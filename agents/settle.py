@@ -61,6 +61,7 @@ from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
 
 REMARKS = (VERDICT, LETTER_COMMAND, TASK_SUBTASK, TASK_JOIN_DUE)
 """What tells a service about a task and is not the task itself: a burial of these does not end it."""
+NO_ROLLBACK = "without rollback: what was done stays"
 LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
 
 
@@ -122,7 +123,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
         case Again():
             return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
-            said = event.with_body(outputs={work.service: _object(output, work.service)})
+            said = event.with_body(outputs={work.service: _object(output, work.service)}, waiting=None)
             return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
@@ -150,8 +151,9 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     except RouteFailed as error:
         return _letters(event, Bury(Failure(kind="route", message=line(str(error)))), work, chains)
     following = chain.step(done.sequence)
+    beside = [encode(done, route.topic)] if route is not None and route.topic is not None else []
     if following is None or (route is not None and route.to == END):
-        return _terminal(done, End.FINISHED, chains, None)
+        return [*beside, *_terminal(done, End.FINISHED, chains, None)]
     if len(done.body.trail) >= MAX_HOPS:
         late = f"after {MAX_HOPS} hops the task was still to go to {following.name!r}: its routes lead in a circle"
         return _letters(event, Bury(Failure(kind="hop-limit", message=late)), work, chains)
@@ -159,7 +161,7 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
     if event.sequence == 0 and event.run_at is not None and event.run_at > work.ended:
         waiting = Waiting(reason=WaitReason.SCHEDULED, until=event.run_at)
         record = delayed(encode(done.with_body(waiting=waiting), record.topic), event.run_at)
-    records = [record]
+    records = [*beside, record]
     if route is not None and route.shadow is not None and (copy := shadow.copy_for(done, route.shadow, chain)):
         aside = chain.step(copy.sequence)
         records += [encode(copy, topic_of(lane_of(aside.service, copy.priority)))] if aside is not None else []
@@ -219,6 +221,8 @@ def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> 
     trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
     failure = Failure(kind="cancelled", message=line(outcome.reason), step=work.step)
     done = _next(replace(event.with_body(trail=trail, waiting=None), sequence=last))
+    if not outcome.rollback:
+        return _terminal(done, End.CANCELLED, chains, failure)
     return _ended(event, done, End.CANCELLED, chains, failure)
 
 
@@ -351,7 +355,7 @@ def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury | Cancelle
     if isinstance(outcome, Bury):
         remarks = (*remarks, f"{outcome.failure.kind}: {outcome.failure.message}")
     if isinstance(outcome, Cancelled):
-        remarks = (*remarks, outcome.reason)
+        remarks = (*remarks, outcome.reason, *(() if outcome.rollback else (NO_ROLLBACK,)))
     return Hop(
         step=work.step,
         service=work.service,

@@ -6,6 +6,7 @@ A copy is a task of its own, of low priority and without a callback, that ends a
 import re
 from dataclasses import replace
 
+from callstream.agents.control.ancestry import ANCESTRY
 from callstream.agents.joining.subtasks import PLACE
 from callstream.streams.chain import Chain
 from callstream.streams.event import PARENT, SUBTASKS, Event, Json, Priority
@@ -24,7 +25,7 @@ def copy_for(event: Event, step: str, chain: Chain) -> Event | None:
         return None
     submission = event.body.submission.model_copy(update={"callback": None})
     copy = replace(event, task=task, sequence=chain.sequence_of(step, 0), priority=Priority.LOW, attempt=1)
-    marked = copy.extended(**{SHADOW: step, PARENT: event.task, PLACE: None, SUBTASKS: None})
+    marked = copy.extended(**{SHADOW: step, PARENT: event.task, PLACE: None, SUBTASKS: None, ANCESTRY: None})
     return marked.with_body(submission=submission, trail=(), held=None)
 
 

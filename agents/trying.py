@@ -171,7 +171,7 @@ class Trying:
                 # One that has grown too large by its remarks waits here, as all did without a timer.
                 with suppress(ValueError):
                     later = replace(event, attempt=attempt).with_body(waiting=waiting)
-                    return delayed(encode(later, delivery.topic), waiting.until)
+                    return delayed(encode(later, policy.comes_back_to or delivery.topic), waiting.until)
             await asyncio.sleep(min(pause, LONGEST_HELD_SECONDS))
             tries.spent.repeat(mark, clock())
 

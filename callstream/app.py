@@ -14,8 +14,10 @@ from pathlib import Path
 import faust
 import uvloop
 
-from callstream.node import Node, check_services
+from callstream.alarming import check_rules
+from callstream.node import Node
 from callstream.presence import Presence
+from callstream.services import check_services, services_of
 from callstream.settings import Settings, load
 from callstream.settings.reload import Reloader
 from callstream.streams.broker import EmbeddedKafka, control
@@ -59,11 +61,12 @@ def run_worker(settings: Settings, services: Sequence[str] = (), progress: Progr
 
     SIGTERM and SIGINT end it with 0 after what runs is finished or handed back; a failure of any service ends all of
     them with 1, for a supervisor to start the process again. SIGHUP has it read its settings again. Raises
-    UnknownService, FolderInUse, and what a broker that cannot be had raises.
+    UnknownService, BadAlarmRule, FolderInUse, and what a broker that cannot be had raises.
     """
     chains = load_chains(settings.chains)
     # Before a broker is started or a topic made for it.
     known = check_services(chains, services)
+    check_rules(settings.alarms.rules, chains, known)
     # Faust's consumers make event loops of their own, in threads: they get the fast kind too.
     uvloop.install()
     # Events make much short-lived garbage and few cycles: collecting as often as by default costs a tenth of the CPU.
@@ -76,6 +79,7 @@ def faust_app() -> faust.App:
     """The app that `faust -A callstream worker` starts: the gateway's, with every other service joined to it."""
     settings = load()
     chains = load_chains(settings.chains)
+    check_rules(settings.alarms.rules, chains, services_of(chains))
     held = ExitStack()
     atexit.register(held.close)
     bootstrap = held.enter_context(broker(settings))

@@ -8,9 +8,10 @@ from callstream.settings import Settings
 
 
 def known_secrets(settings: Settings) -> Iterator[str]:
-    """What a step could meet: keys and secret headers of endpoints, and the password of its database."""
+    """What a step could meet: keys and secret headers of endpoints, the password of its database, what signs alarms."""
     yield from model_secrets(settings.inference)
     yield str(settings.delivery.url.password or "")
+    yield from (webhook.secret.get_secret_value() for webhook in settings.alarms.webhooks)
 
 
 def model_secrets(options: InferenceOptions) -> Iterator[str]:

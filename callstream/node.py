@@ -1,13 +1,9 @@
 """Builds the services of one process and joins them: the composition root, which alone knows all parts."""
 
 import asyncio
-import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -15,21 +11,22 @@ from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.actor import Actor
+from callstream.agents.alarms.incident import as_event as alarm_event
+from callstream.agents.alarms.refusals import Refusals
 from callstream.agents.aside import Aside
-from callstream.agents.control.holding import cancelled_holds, cancelled_timers
+from callstream.agents.control.holding import Holds, cancelled_timers
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
 from callstream.agents.delivery import make_engine, prepare_database
-from callstream.agents.hosting import AppPorts, claim_of, host, parked
-from callstream.agents.inference.admission.report import TELL_SECONDS
+from callstream.agents.hosting import AppPorts, claim_of, host, parked, sender
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
 from callstream.agents.intake import Intake
 from callstream.agents.joining.desk import JoinDesk
 from callstream.agents.joining.due import DueLook
-from callstream.agents.joining.rows import JoinRows
 from callstream.agents.joining.rows import expired as expired_join
+from callstream.agents.joining.rows import rows_of
 from callstream.agents.letters.desk import LetterDesk
 from callstream.agents.letters.jobs import JobDesk, JobRunner
 from callstream.agents.letters.rehearsal import Rehearsal, no_model
@@ -46,62 +43,42 @@ from callstream.agents.spending import TableSpending
 from callstream.agents.steps import StepRole
 from callstream.agents.timer import Releaser, TimerRole
 from callstream.agents.timer_app import Outlet, TimerPorts, host_timer
-from callstream.agents.tools import Tools
+from callstream.agents.tools import Tools, no_profile
 from callstream.agents.workers import Workers
+from callstream.alarming import Alarms, tell_refusals
 from callstream.known_secrets import known_secrets, model_secrets
+from callstream.services import GATEWAY, check_services
 from callstream.settings import Settings
-from callstream.streams import strict_json, topics
-from callstream.streams.blobs import BlobError, BlobStore, check_in
+from callstream.streams import topics
+from callstream.streams.blobs import BlobStore
 from callstream.streams.broadcast import hear_all, listen
-from callstream.streams.chain import Cell, Chains
+from callstream.streams.chain import Chains
 from callstream.streams.clock import Clock
-from callstream.streams.compacted import follow
 from callstream.streams.declare import plan
 from callstream.streams.engine import Layout, ServiceApp
 from callstream.streams.event import Event, Json
-from callstream.streams.keys import partition_of
 from callstream.streams.ownership import Claim
-from callstream.streams.topics import SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
+from callstream.streams.topics import NOTIFY, SCHEDULE, TIMER, changelog_of, is_changelog, lanes_of, topic_of
 from callstream.streams.tracing import Tracing
-from callstream.streams.wire import LogUnavailable, Record, encode
-from callstream.tables.durable import DurableTable, Readable, TableCell, store_options
+from callstream.streams.wire import encode
+from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
 from callstream.tables.recovery import Tables
 from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
+from callstream.upkeep import HOUR, run_others, sweep_blobs, sweep_commands, tell_pools
 from callstream.web.app import build_web
 from callstream.web.letters import LetterBox
 from callstream.web.live import LivePort
 from callstream.web.replays import Recorded
 from callstream.web.serve import WebServer
 
-log = logging.getLogger("callstream.node")
-
-GATEWAY, INTAKE, REVIEW, NOTIFY, PREPARE = "gateway", "intake", "review", "notify", "prepare"
+INTAKE, REVIEW, PREPARE = "intake", "review", "prepare"
 MAX_CHANGE_BYTES = 9 * 1024 * 1024
-HOUR = 3_600.0
-LOOK_SECONDS = 0.25
 WIDE_FACTOR = 16
 """The gateway folds what every other service sends, many events in one write, and infer lets calls wait from which the
 next one is chosen: these take so many times more at once."""
-
-
-class UnknownService(ValueError):
-    """No such service; the message says which there are."""
-
-
-def services_of(chains: Chains) -> tuple[str, ...]:
-    """Every service that these chains need, in the order of a task's way."""
-    return tuple(dict.fromkeys((GATEWAY, INTAKE, *chains.services(), TIMER, REVIEW, NOTIFY, SCHEDULE, topics.PAUSED)))
-
-
-def check_services(chains: Chains, names: Sequence[str]) -> tuple[str, ...]:
-    """Every service of these chains, those that were named among them. Raises UnknownService."""
-    known = services_of(chains)
-    if unknown := [name for name in names if name not in known]:
-        raise UnknownService(f"no service is called {unknown[0]!r}; there are: {', '.join(known)}")
-    return known
 
 
 class Node:
@@ -115,6 +92,7 @@ class Node:
         self.tracing = Tracing(settings.tracing)
         self.blobs = BlobStore(settings.blobs)
         self.clock = Clock()
+        self._alarms = Alarms(settings, chains, bootstrap, self.clock)
         self.actors: dict[str, Actor] = {}
         self._tables: dict[str, tuple[Readable, str]] = {}
         self._layout = Layout(
@@ -131,26 +109,23 @@ class Node:
         self.room.on_change.append(self._model.gates.pump)
         self._mask = Mask(known_secrets(settings))
         REGISTRY.register(RetryCollector(self.actors))
-        self._profile: Callable[[str, str], Json | None] = _no_profile
+        self._profile: Callable[[str, str], Json | None] = no_profile
         self.apps = {name: self._build(name) for name in known if not services or name in services}
         self.main, *others = self.apps.values()
         self._others = others
         for app in others:
             app.outlet = self.main
         self.main.opening[:0] = [self._open_room, self._open_outlet]
-        self.main.background.append(self._run_others)
+        self.main.background.append(partial(run_others, self.main, others))
+        self.main.background.append(partial(tell_refusals, self.main, Refusals(self.actors, self._model.refused)))
         self.main.draining.append(self._stop_others)
         self.main.closing.append(self._close)
 
     def _build(self, service: str) -> ServiceApp:
         options = self.settings.engine
         if service in (GATEWAY, topics.INFER):
-            options = options.model_copy(
-                update={
-                    "concurrency": options.concurrency * WIDE_FACTOR,
-                    "max_unfinished": options.max_unfinished * WIDE_FACTOR,
-                }
-            )
+            wide = {name: getattr(options, name) * WIDE_FACTOR for name in ("concurrency", "max_unfinished")}
+            options = options.model_copy(update=wide)
         kinds = {"Table": DurableTable, "TableManager": Tables}
         app = ServiceApp(service, options, self._layout, canonical_url=self._url(), **kinds)
         app.opening.append(self.room.caught_up)
@@ -169,13 +144,7 @@ class Node:
             case topics.JOIN:
                 self._build_join(app)
             case "notify":
-                notifier = Notifier(self.settings.notify)
-                app.opening.append(notifier.open)
-                app.closing.append(notifier.close)
-                ports = self._host(
-                    app, ActRole(service, notifier.act, stateful=False, policy=notifier.policy), None, topics.FINISHED
-                )
-                self._obeys(app, Stops(service, self.room.controls, ports, self.chains, ends=False))
+                self._build_notify(app)
             case "timer":
                 self._build_timer(app)
             case topics.PAUSED:
@@ -184,12 +153,27 @@ class Node:
                 self._build_steps(app, service)
         return app
 
+    def _build_notify(self, app: ServiceApp) -> None:
+        notifier = Notifier(self.settings.notify)
+        app.opening.append(notifier.open)
+        app.closing.append(notifier.close)
+        # Whoever reads the ends of tasks is not told of one again because its caller is.
+        policy = replace(
+            notifier.policy, held_pause_seconds=app.options.held_pause_seconds, comes_back_to=topic_of(NOTIFY)
+        )
+        role = ActRole(NOTIFY, notifier.act, stateful=False, policy=policy)
+        ports = self._host(app, role, None, topics.FINISHED, NOTIFY)
+        self._obeys(app, Stops(NOTIFY, self.room.controls, ports, self.chains, ends=False))
+        self._host_webhooks(app, notifier)
+
     def _build_timer(self, app: ServiceApp) -> None:
         table = self._table(app, topics.TIMERS, None)
         timers = Timers(table)
         settings = self.settings
         plans = plan(self.chains, settings.partitions, settings.replicas, settings.retention_hours * HOUR)
-        destinations = frozenset(one.name for one in plans if not is_changelog(one.name)) - {topic_of(TIMER)}
+        destinations = frozenset(one.name for one in plans if one.ours and not is_changelog(one.name)) - {
+            topic_of(TIMER)
+        }
         ports = TimerPorts(app, table, self.blobs, self.tracing.named(TIMER), self.clock)
         role = TimerRole(timers, destinations, self.blobs, self.clock)
         releaser = Releaser(timers, Outlet(app, self.blobs).send, self.clock, app.fail)
@@ -204,7 +188,7 @@ class Node:
         role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
         ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
         stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
-        stops.waiting, stops.partitions = partial(cancelled_holds, reviews), reviews.open_partitions
+        stops.waiting, stops.partitions = Holds(reviews, sender(app, self.blobs)).cancelled, reviews.open_partitions
         self._obeys(app, stops)
 
     def _build_paused(self, app: ServiceApp) -> None:
@@ -248,7 +232,7 @@ class Node:
             blobs=self.blobs,
             database=self._database,
             workers=self._workers,
-            profile=profiles.get if profiles is not None else _no_profile,
+            profile=profiles.get if profiles is not None else no_profile,
         )
 
         async def opening() -> None:
@@ -270,20 +254,20 @@ class Node:
             actor.aside = aside = Aside(lot, actor.most_of_a_topic, actor.has_place, parked)
             stops.waiting, stops.partitions = aside.cancelled, lot.partitions
             app.background.append(actor.keep_lot)
-            app.background.append(partial(self._tell_pools, app))
+            app.background.append(partial(tell_pools, app, self._model.gates, aside.report))
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
 
     def _build_join(self, app: ServiceApp) -> None:
         joins = self._table(app, topics.JOINS, expired_join)
-        desk = JoinDesk(self.chains, join_rows, self.clock)
+        controls = self.room.controls
+        desk = JoinDesk(self.chains, rows_of, self.clock, controls.cancelled)
         ports = self._host(app, desk, joins, topics.JOIN)
-        self._obeys(app, Stops(topics.JOIN, self.room.controls, ports, self.chains, ends=False))
-
-        async def send(record: Record, claim: Claim) -> None:
-            await app.produce(await check_in(record, self.blobs), claim)
-
-        app.background.append(DueLook(joins, send, self.clock).run)
+        look = DueLook(joins, sender(app, self.blobs), self.clock, controls.cancelled)
+        stops = Stops(topics.JOIN, controls, ports, self.chains, ends=False)
+        stops.waiting, stops.partitions = lambda _wanted: look.cancelled(), joins.open_partitions
+        self._obeys(app, stops)
+        app.background.append(look.run)
 
     def _build_schedule(self, app: ServiceApp) -> None:
         async def submit(event: Event, claim: Claim) -> None:
@@ -315,16 +299,18 @@ class Node:
         read = (topics.INTAKE, *services, TIMER, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
         self._host(app, Recorder(journal), rows, *read)
         # Nobody else reads the remarks about ended tasks.
-        self.actors[GATEWAY].observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
+        self.actors[GATEWAY].handling.observed = frozenset(map(topic_of, read)) - {topic_of(topics.NOTIFIED)}
         self._host_letters(app, port, journal)
+        port.alarms = self._alarms.judge(app, rows)
         server = WebServer(build_web(port, self.settings.web, self.chains, REGISTRY, self.clock), self.settings.web)
         app.opening.append(server.start)
         app.closing.append(server.stop)
-        app.background.append(self._sweep_blobs)
-        app.background.append(partial(self._sweep_commands, app))
+        app.background.append(partial(sweep_blobs, self.blobs))
+        app.background.append(partial(sweep_commands, app, self.room.controls, self.settings.retention_hours * HOUR))
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
         changes = changelog_of(SCHEDULE, topics.SCHEDULES)
-        app.background.append(partial(follow, self.bootstrap, changes, app.partitions, port.schedules))
+        told = port.schedules.hear, port.schedules.caught_up
+        app.background.append(partial(hear_all, self.bootstrap, changes, app.partitions, *told))
 
     def _host_letters(self, app: ServiceApp, port: LivePort, journal: Journal) -> None:
         """The desk for dead letters beside the recorder, on the same app: so that its rows are where the task's are."""
@@ -337,13 +323,13 @@ class Node:
         app.progress = lambda: recorded() + decided()
         actor = self.actors[desk.service]
         # What stands there unreadable was buried already, and would be buried again for ever.
-        actor.observed = frozenset([topic_of(topics.DEAD)])
-        actor.unreadable = lambda delivery: desk.unreadable(delivery, table, claim_of(delivery))
+        actor.handling.observed = frozenset([topic_of(topics.DEAD)])
+        actor.handling.unreadable = lambda delivery: desk.unreadable(delivery, table, claim_of(delivery))
 
         async def send(event: Event, claim: Claim | None = None) -> None:
             await app.produce(encode(event, topic_of(topics.REDRIVES)), claim)
 
-        app.background.append(JobRunner(table, app.partitions, jobs, send).run)
+        app.background.append(JobRunner(table, app.partitions, jobs, send, self.chains).run)
         tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
         rehearsal = Rehearsal(self.chains, tools)
         port.letters = LetterBox(
@@ -355,6 +341,15 @@ class Node:
             rate=options.redrives_per_second,
             prices=self.settings.inference.prices(),
         )
+
+    def _host_webhooks(self, app: ServiceApp, notifier: Notifier) -> None:
+        """Who tells others of alarms, beside who tells callers of their tasks."""
+        told = app.progress
+        role = self._alarms.webhooks(notifier)
+        self._host(app, role, None, topics.ALARMS)
+        alarmed = app.progress
+        app.progress = lambda: told() + alarmed()
+        self.actors[role.service].handling.decode = alarm_event
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
         table = app.Table(
@@ -392,56 +387,8 @@ class Node:
         """Start what all services send with, before the first of them has anything to send."""
         await self.main.producer.maybe_start()
 
-    async def _run_others(self) -> None:
-        """Start the other services side by side with the main one, and end it when one of them ends."""
-        for app in self._others:
-            app.finalize()
-        starting = [asyncio.create_task(app.maybe_start()) for app in self._others]
-        while True:
-            for app, start in zip(self._others, starting, strict=True):
-                failed = app.failure or app.crash_reason or (start.exception() if start.done() else None)
-                if failed is not None:
-                    self.main.fail(failed)
-                    return
-            await asyncio.sleep(LOOK_SECONDS)
-
     async def _stop_others(self, _seconds: float) -> None:
         await asyncio.gather(*(app.stop() for app in self._others), return_exceptions=True)
-
-    async def _tell_pools(self, app: ServiceApp) -> None:
-        """Tell every gateway what this replica has and why calls wait here; a broker that is away hears nothing."""
-        name = f"{socket.gethostname()}:{os.getpid()}".encode()
-        partition = partition_of(name, app.partitions)
-        while True:
-            await asyncio.sleep(TELL_SECONDS)
-            self._model.gates.pump()
-            with suppress(LogUnavailable):
-                report = self._model.gates.report()
-                aside = self.actors[app.service_name].aside
-                for pool in report["pools"]:
-                    pool["aside"] = aside.report(pool["pool"]) if aside is not None else []
-                sent = await app.enqueue(topic_of(topics.POOLS), partition, name, strict_json.pack(report))
-                await app.delivered(sent, "the report of this replica's pools")
-
-    async def _sweep_commands(self, app: ServiceApp) -> None:
-        """Forget the commands about tasks whose events are gone, once an hour."""
-        while True:
-            await asyncio.sleep(HOUR)
-            for key in self.room.controls.expired(time.time() - self.settings.retention_hours * HOUR):
-                partition = partition_of(key.encode(), app.partitions)
-                with suppress(LogUnavailable):
-                    await app.enqueue(topic_of(topics.CONTROL), partition, key.encode(), None)
-
-    async def _sweep_blobs(self) -> None:
-        """Delete the blobs that no event can need any more, once an hour."""
-        while True:
-            try:
-                deleted = await self.blobs.sweep(datetime.now(UTC))
-            except BlobError as error:
-                log.warning("old blobs are not deleted: %s", error)
-            else:
-                log.info("old blobs deleted: %d", deleted)
-            await asyncio.sleep(HOUR)
 
     async def _close(self) -> None:
         await self.room.close()
@@ -449,14 +396,3 @@ class Node:
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self.tracing.close()
-
-
-def join_rows(cell: Cell) -> JoinRows:
-    """The rows of a task's join, under the claim of its cell."""
-    if not isinstance(cell, TableCell):
-        raise TypeError("a join needs a table")
-    return JoinRows(cell.table, cell.claim, cell.key)
-
-
-def _no_profile(_tenant: str, _user: str) -> Json | None:
-    return None

@@ -320,6 +320,10 @@ class Chains:
         """Every service that some step runs on, in the order of the chains."""
         return tuple(dict.fromkeys(step.service for chain in self for step in chain.steps))
 
+    def topics(self) -> tuple[str, ...]:
+        """Every topic of others that a route sends to."""
+        return tuple(dict.fromkeys(name for chain in self for one in chain.routes.values() for name in one.topics))
+
     def steps_of(self, service: str) -> tuple[Step, ...]:
         """Every step that runs on one service."""
         return tuple(step for chain in self for step in chain.steps if step.service == service)

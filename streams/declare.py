@@ -16,6 +16,7 @@ from aiokafka.errors import (
 
 from callstream.streams.chain import Chains
 from callstream.streams.topics import (
+    ALARMS,
     CONTROL,
     DEAD,
     FINISHED,
@@ -24,6 +25,7 @@ from callstream.streams.topics import (
     JOIN,
     JOINS,
     NOTIFIED,
+    NOTIFY,
     OWN_TABLES,
     PARKED,
     PAUSED,
@@ -59,16 +61,20 @@ class BrokerUnreachable(Exception):
 
 
 def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: float) -> list[TopicPlan]:
-    """Every topic that these chains need: one for each service, callstream's own, and each table's changelog.
+    """Every topic that these chains need: one for each service, callstream's own, those of others that routes name, and
+    each table's changelog.
 
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
     services = [lane for service in chains.services() for lane in lanes_of(service)]
-    names = dict.fromkeys((INTAKE, *services, TIMER, REVIEW, VERDICTS, FINISHED, NOTIFIED, SCHEDULES, PAUSED, REDRIVES))
+    own = TIMER, REVIEW, VERDICTS, FINISHED, NOTIFY, NOTIFIED, SCHEDULES, PAUSED, REDRIVES
+    names = dict.fromkeys((INTAKE, *services, *own))
     plans = [TopicPlan(topic_of(name), partitions, replicas, retention_seconds) for name in names]
     plans.append(TopicPlan(topic_of(POOLS), partitions, replicas, POOLS_SECONDS))
     plans.append(TopicPlan(topic_of(CONTROL), partitions, replicas, retention_seconds, compacted=True))
+    plans.append(TopicPlan(topic_of(ALARMS), partitions, replicas, retention_seconds, compacted=True))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
+    plans += [TopicPlan(name, partitions, replicas, retention_seconds, ours=False) for name in chains.topics()]
     plans += [
         TopicPlan(changelog_of(service, table), partitions, replicas, retention_seconds, True, MAX_DEAD_RECORD_BYTES)
         for service, table in tables_of(chains)
@@ -88,6 +94,8 @@ def tables_of(chains: Chains) -> list[tuple[str, str]]:
 
 def differences(wanted: TopicPlan, partitions: int, config: dict[str, str]) -> list[str]:
     """What of an existing topic differs from the plan, each in a phrase."""
+    if not wanted.ours:
+        return []
     found = []
     if partitions != wanted.partitions:
         found.append(f"{partitions} partitions, not {wanted.partitions}")

@@ -34,7 +34,7 @@ from callstream.streams.monitor import QuietMonitor
 from callstream.streams.outstanding import Outstanding, Overdue
 from callstream.streams.ownership import Claim, Ownership
 from callstream.streams.retry_budget import BudgetOptions
-from callstream.streams.topics import group_of, is_changelog
+from callstream.streams.topics import group_of, is_changelog, is_ours
 from callstream.streams.transport import Transport
 from callstream.streams.watchdog import Stalled, Watchdog
 from callstream.streams.wire import MAX_RECORD_BYTES, Headers, LogUnavailable, Record
@@ -272,16 +272,18 @@ class ServiceApp(faust.App):
     async def produce(self, record: Record, claim: Claim | None = None) -> None:
         """Send a record to the partition of its key and wait until every replica in sync has it.
 
+        On a topic that is not ours that is the one which any client would choose there.
+
         Raises LostOwnership when `claim` no longer stands, LogUnavailable when the broker does not take it.
         """
         if claim is not None:
             self.ownership.require(claim)
-        partition = partition_of(record.key, self.partitions)
+        partition = partition_of(record.key, self.partitions) if is_ours(record.topic) else None
         sent = await self.enqueue(record.topic, partition, record.key, record.value, record.headers)
         await self.delivered(sent, f"topic {record.topic}")
 
     async def enqueue(
-        self, topic: str, partition: int, key: bytes, value: bytes | None, headers: Headers | None = None
+        self, topic: str, partition: int | None, key: bytes, value: bytes | None, headers: Headers | None = None
     ) -> Awaitable[RecordMetadata]:
         """Hand a record to the producer; what comes back says when the broker has it. Raises LogUnavailable."""
         try:

@@ -90,10 +90,14 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The task was cancelled: it ends here, and `reason` is told to the caller. `usage` is what may have been paid."""
+    """The task was cancelled: it ends here, and `reason` is told to the caller. `usage` is what may have been paid.
+
+    Without `rollback` what its steps did is not undone.
+    """
 
     reason: str
     usage: Usage | None = None
+    rollback: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,27 +5,20 @@ same way however often it is looked at.
 """
 
 import hashlib
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import cel
 
 from callstream.streams.event import Event, Json
+from callstream.streams.expressions import BadExpression, Expression, Limits
+from callstream.streams.topics import check_foreign
 
 END = "(end)"
 """In the place of a step's name: the task ends there, well."""
 MOST_RULES = 32
-MOST_CHARACTERS = 1_000
-MOST_LOOPS = 2
-"""Macros in one rule that go through a list: each within another multiplies what it costs."""
+LIMITS = Limits(characters=1_000, loops=2)
 MOST_WEIGHT = 1_000_000
 VARIABLES = frozenset(("chain", "version", "tenant", "task", "priority", "step", "input", "outputs", "usage"))
 MOST_SHOWN = 80
-
-_LOOPS = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w*)")
-"""Each with the name of what goes through the list."""
 
 
 class RouteFailed(Exception):
@@ -37,17 +30,21 @@ class Rule:
     """Where a task goes `when` a CEL expression over its event is true.
 
     `to` is a step's name (or `END`), or several with their weights: each task keeps to the same one. `shadow` names a
-    step that takes a copy of the task, alone and on the side, whatever becomes of it.
+    step that takes a copy of the task, alone and on the side, whatever becomes of it. `topic` names one that is not
+    callstream's, which gets the event: a copy of a task that goes on, or, with `END`, a task that is handed over.
     """
 
     when: str
     to: str | Mapping[str, int]
     shadow: str | None = None
-    test: Callable[[Json], Any] = field(init=False, repr=False, compare=False)
+    topic: str | None = None
+    test: Expression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "test", _compiled(self.when))
         _check_weights(self.to)
+        if self.topic is not None:
+            check_foreign(self.topic)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -79,14 +76,23 @@ class Routes:
         named = [name for rule in self.rules for name in rule.targets]
         return (*named, *(name for name in (self.otherwise, self.on_error) if name is not None))
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic that is named."""
+        return tuple(rule.topic for rule in self.rules if rule.topic is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a task goes next: a step's name, `END`, or None for the chain's next step; `note` says by which rule."""
+    """Where a task goes next: a step's name, `END`, or None for the chain's next step; `note` says by which rule.
+
+    Its event also goes to `topic`, if there is one.
+    """
 
     to: str | None
     note: str
     shadow: str | None = None
+    topic: str | None = None
 
 
 def choose(routes: Routes, event: Event, step: str) -> Route:
@@ -95,16 +101,19 @@ def choose(routes: Routes, event: Event, step: str) -> Route:
     for number, rule in enumerate(routes.rules, start=1):
         name = f"rule {number} of {step!r} ({_short(rule.when)})"
         try:
-            fires = _boolean(rule.test(seen))
-        except Exception as error:
-            why = f"route: {name} failed: {_said(error)}"
+            fires = rule.test.holds(seen)
+        except BadExpression as error:
+            why = f"route: {name} failed: {error}"
             if routes.on_error is None:
                 raise RouteFailed(why) from None
             return Route(routes.on_error, f"{why}; to {routes.on_error!r}")
         if fires:
             to = _drawn(rule.to, f"{event.chain}/{step}/{number}".encode(), event.key)
             beside = f", a copy to {rule.shadow!r}" if rule.shadow is not None else ""
-            return Route(to, f"route: {name} to {to!r}{beside}", rule.shadow)
+            if rule.topic is not None:
+                sent = "handed over" if to == END else "a copy"
+                beside += f", {sent} to topic {rule.topic!r}" + (" (not in a sandbox)" if event.sandbox else "")
+            return Route(to, f"route: {name} to {to!r}{beside}", rule.shadow, None if event.sandbox else rule.topic)
     where = "the next step" if routes.otherwise is None else repr(routes.otherwise)
     return Route(routes.otherwise, f"route: no rule of {step!r} to {where}")
 
@@ -124,21 +133,12 @@ def variables(event: Event, step: str) -> Json:
     }
 
 
-def _compiled(expression: str) -> Callable[[Json], Any]:
+def _compiled(text: str) -> Expression:
     """Raises ValueError for what is too long, loops too much or is no CEL over `VARIABLES`."""
-    if len(expression) > MOST_CHARACTERS:
-        raise ValueError(f"rule {_short(expression)}: {len(expression):,} characters; at most {MOST_CHARACTERS:,}")
-    bound = _LOOPS.findall(expression)
-    if len(bound) > MOST_LOOPS:
-        raise ValueError(f"rule {_short(expression)}: more than {MOST_LOOPS} of all, exists, map and filter")
     try:
-        program = cel.compile(expression)
-    except ValueError as error:
-        raise ValueError(f"rule {_short(expression)} does not parse: {_said(error)}") from None
-    if unknown := set(program.variables()) - VARIABLES - set(bound):
-        known = ", ".join(sorted(VARIABLES))
-        raise ValueError(f"rule {_short(expression)}: there is no {min(unknown)!r}; there are: {known}")
-    return program.execute
+        return Expression(text, VARIABLES, LIMITS)
+    except BadExpression as error:
+        raise ValueError(f"rule {_short(text)}: {error}") from None
 
 
 def _check_weights(to: str | Mapping[str, int]) -> None:
@@ -162,17 +162,5 @@ def _drawn(to: str | Mapping[str, int], salt: bytes, key: bytes) -> str:
     raise AssertionError("a place is below the sum of all weights")
 
 
-def _boolean(found: Any) -> bool:
-    if not isinstance(found, bool):
-        raise TypeError(f"it gave {type(found).__name__}, not true or false")
-    return found
-
-
 def _short(expression: str) -> str:
     return expression if len(expression) <= MOST_SHOWN else f"{expression[:MOST_SHOWN]}…"
-
-
-def _said(error: Exception) -> str:
-    """An error of CEL in a line."""
-    missing = f"no such key: {error.args[0]}" if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(missing.partition("\n")[0].split())[:300]

@@ -1,5 +1,6 @@
 """Every topic's name, once. A service's topic holds the recorded inputs of its steps; names are a storage format."""
 
+import re
 from dataclasses import dataclass
 
 PREFIX = "callstream"
@@ -9,6 +10,8 @@ DEAD = "dead"
 REVIEW = "review"
 VERDICTS = "verdicts"
 NOTIFIED = "notified"
+NOTIFY = "notify"
+"""Its topic has the ends of which callers are to be told once more; the others it takes from `finished`."""
 SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
 SPENDING = "spending"
 TIMER, TIMERS = "timer", "timers"
@@ -22,6 +25,7 @@ CONTROL = "control"
 PAUSED = "paused"
 LETTERS = "letters"
 REDRIVES = "redrives"
+ALARMS = "alarms"
 OWN_TABLES = (
     ("intake", SEEN),
     ("review", REVIEWS),
@@ -75,6 +79,20 @@ def lane_in(topic: str) -> str:
     return topic.removeprefix(f"{PREFIX}.").partition(".")[2] or "normal"
 
 
+def check_foreign(name: str) -> str:
+    """The name of a topic that is not ours, for whoever reads it. Raises ValueError for what is none, and for ours."""
+    if not _FOREIGN.match(name) or name in (".", ".."):
+        raise ValueError(f"topic {name[:80]!r}: a name has 1 to 249 of A-Z a-z 0-9 . _ -")
+    if name.startswith((f"{PREFIX}.", f"{PREFIX}-", "__")):
+        raise ValueError(f"topic {name[:80]!r} is reserved: events go to a service by the name of its step")
+    return name
+
+
+def is_ours(topic: str) -> bool:
+    """Whether a topic is one of a service here, whose records lie in the partition of their key."""
+    return topic.startswith((f"{PREFIX}.", f"{PREFIX}-"))
+
+
 def group_of(service: str) -> str:
     """The app id of a service, and so its consumer group and the prefix of its changelogs."""
     return f"{PREFIX}-{service}"
@@ -90,9 +108,15 @@ def is_changelog(topic: str) -> bool:
     return topic.endswith("-changelog")
 
 
+_FOREIGN = re.compile(r"^[A-Za-z0-9._-]{1,249}\Z")
+
+
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
-    """One topic as it has to be on the broker."""
+    """One topic as it has to be on the broker.
+
+    One that is not `ours` is made if it is missing, and else left as it is.
+    """
 
     name: str
     partitions: int
@@ -100,6 +124,7 @@ class TopicPlan:
     retention_seconds: float
     compacted: bool = False
     max_record_bytes: int | None = None
+    ours: bool = True
 
     def config(self) -> dict[str, str]:
         """Its settings in Kafka's own words."""

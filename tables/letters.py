@@ -8,8 +8,8 @@ letter is *waiting*, *redriven* or *discarded*; the letter of a later run takes 
 import re
 from collections.abc import Mapping
 
-from callstream.streams.conditions import Value
 from callstream.streams.event import Attempt, Burial, Event, Json
+from callstream.streams.expressions import Expression, Value, condition
 from callstream.streams.keys import task_key
 
 TASK, CALLBACK, REFUSED, UNREADABLE = KINDS = ("task", "callback", "refused", "unreadable")
@@ -41,6 +41,8 @@ SAMPLE: Mapping[str, Value] = {
     "age": 0.0,
 }
 """What conditions over letters may look at; `age` is seconds since it died."""
+MOST_WHERE = 500
+"""Characters of such a condition."""
 
 _UUID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 _MIXED = re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])[\w-]{8,}\b")
@@ -169,6 +171,11 @@ def values_of(row: Json, now: float) -> dict[str, Value]:
     """What a condition sees of a row."""
     values: dict[str, Value] = {name: row[name] for name in SAMPLE if name != "age"}
     return values | {"age": max(0.0, now - row["died"])}
+
+
+def condition_of(text: str) -> Expression:
+    """A condition over letters. Raises BadExpression."""
+    return condition(text, SAMPLE, MOST_WHERE)
 
 
 def summary(row: Json) -> Json:

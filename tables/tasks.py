@@ -43,13 +43,7 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return _unversioned(row, event, chains, now), ()
     if row is not None and _progress(event) <= _reached(row):
         return row, ()
-    if (
-        row is not None
-        and event.body.end is End.CANCELLED
-        and row["state"] in _ENDED
-        and row.get("run", 0) == event.run
-    ):
-        # It had ended before the order to cancel it reached it.
+    if row is not None and row["state"] in _ENDED and row.get("run", 0) == event.run and _is_told_again(event):
         return row, ()
     # What a replayed task has from its parent was counted there.
     return _row(row, event, chains, now), event.body.trail[max(event.inherited, _seen(row, event)) :]
@@ -79,6 +73,11 @@ def _reached(row: Json) -> tuple[int, int, int, int]:
     waits = row["state"] == "held" or "waiting" in row
     rank = 2 if row["state"] in _ENDED else 0 if waits else 1
     return row.get("run", 0), row["sequence"], row.get("attempt", 1), rank
+
+
+def _is_told_again(event: Event) -> bool:
+    """Whether an end changes none that there is: an order to cancel that came too late, or its caller's next try."""
+    return event.body.end is End.CANCELLED or (event.body.end is not None and event.attempt > 1)
 
 
 def _seen(row: Json | None, event: Event) -> int:

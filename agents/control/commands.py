@@ -32,11 +32,15 @@ class Command(Strict):
 
 
 class CancelTask(Command):
-    """One task is cancelled: the one of that id that was accepted (epoch seconds) no later than `before`."""
+    """One task is cancelled: the one of that id that was accepted (epoch seconds) no later than `before`.
+
+    With a `rollback` its steps that can be undone are undone; without it what they did stays.
+    """
 
     tenant: Tenant
     task: TaskId
     before: Moment
+    rollback: bool = True
 
     @property
     def key(self) -> str:
@@ -51,11 +55,13 @@ class CancelFilter(Command):
     tenant: Tenant | None = None
     state: State | None = None
     before: Moment
+    rollback: bool = True
 
     @property
     def key(self) -> str:
-        """The key of its record: a filter never replaces one that reaches further."""
-        return f"{FILTER}/{self.chain or ''}/{self.tenant or ''}/{self.state or ''}/{self.before!r}"
+        """The key of its record: a filter never replaces one that reaches further, or ends its tasks otherwise."""
+        place = f"{FILTER}/{self.chain or ''}/{self.tenant or ''}/{self.state or ''}/{self.before!r}"
+        return place if self.rollback else f"{place}/keep"
 
 
 Cancel = CancelTask | CancelFilter
@@ -152,13 +158,17 @@ def told(command: AnyCommand) -> Json:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A task as commands see it: whose, of which chain, accepted when (epoch seconds), and how far it is."""
+    """A task as commands see it: whose, of which chain, accepted when (epoch seconds), and how far it is.
+
+    Of a sub-task, also the tasks `above` it, which have started it or what started it.
+    """
 
     tenant: str
     task: str
     chain: str
     time: float
     state: str = "running"
+    above: "tuple[Subject, ...]" = ()
 
 
 class Selection(Strict):

@@ -6,6 +6,7 @@ needs to be asked. Folding a record twice, or those of different keys in another
 
 from collections.abc import Iterable
 
+from callstream.agents.control.ancestry import ANCESTRY, above
 from callstream.agents.control.commands import (
     FILTER,
     PAUSE,
@@ -76,21 +77,11 @@ class Controls:
         return found is not None and found.at >= command.at
 
     def cancelled(self, subject: Subject) -> Cancel | None:
-        """The command by which that task is cancelled."""
-        found = self._tasks.get(f"cancel/{subject.tenant}/{subject.task}")
-        if found is not None and subject.time <= found.before:
-            return found
-        if not self._filters:
-            return None
-        reaching = [
-            one
-            for chain in (subject.chain, None)
-            for tenant in (subject.tenant, None)
-            for state in (subject.state, None)
-            for one in self._filters.get((chain, tenant, state), {}).values()
-            if subject.time <= one.before
-        ]
-        return min(reaching, key=lambda one: (one.at, one.key)) if reaching else None
+        """The command by which that task is cancelled, itself or with one above it."""
+        found = self._cancelled(subject)
+        for one in subject.above:
+            found = found or self._cancelled(one)
+        return found
 
     def paused(self, subject: Subject | None, service: str | None = None, pool: str | None = None) -> Switch | None:
         """The pause that keeps a task, a service or a pool waiting."""
@@ -124,6 +115,22 @@ class Controls:
         """Keys of commands that were given earlier and are not needed any more: all but the pauses in force."""
         commands: Iterable[AnyCommand] = (*self._tasks.values(), *self.filters(), *self._switches.values())
         return [one.key for one in commands if one.at < before and not (isinstance(one, Switch) and one.paused)]
+
+    def _cancelled(self, subject: Subject) -> Cancel | None:
+        found = self._tasks.get(f"cancel/{subject.tenant}/{subject.task}")
+        if found is not None and subject.time <= found.before:
+            return found
+        if not self._filters:
+            return None
+        reaching = [
+            one
+            for chain in (subject.chain, None)
+            for tenant in (subject.tenant, None)
+            for state in (subject.state, None)
+            for one in self._filters.get((chain, tenant, state), {}).values()
+            if subject.time <= one.before
+        ]
+        return min(reaching, key=lambda one: (one.at, one.key)) if reaching else None
 
     def _is_known(self, command: AnyCommand) -> bool:
         match command:
@@ -177,21 +184,24 @@ class Controls:
 def subject_of(event: Event) -> Subject:
     """The task of an event as commands see it."""
     state = "held" if event.type == TASK_HELD else "accepted" if event.sequence == 0 else "running"
-    return Subject(event.tenant, event.task, event.chain, event.time, state)
+    higher = above(event.tenant, event.extensions.get(ANCESTRY, ""))
+    return Subject(event.tenant, event.task, event.chain, event.time, state, higher)
 
 
 def subject_in(headers: Iterable[tuple[str, bytes | None]]) -> Subject | None:
     """The same from a record's headers alone; None for a record that has not all of them."""
-    found = {name: value for name, value in headers if name in _NAMES and value is not None}
+    found = {name: value for name, value in headers if name in _READ and value is not None}
     try:
         tenant, task, chain, moment, sequence, kind = (found[name].decode() for name in _NAMES)
         state = "held" if kind == TASK_HELD else "accepted" if int(sequence) == 0 else "running"
-        return Subject(tenant, task, chain, epoch(moment), state)
+        higher = above(tenant, (found.get(f"ce_{ANCESTRY}") or b"").decode())
+        return Subject(tenant, task, chain, epoch(moment), state, higher)
     except (KeyError, ValueError, OverflowError):
         return None
 
 
 _NAMES = ("ce_tenant", "ce_subject", "ce_chain", "ce_time", "ce_sequence", "ce_type")
+_READ = frozenset((*_NAMES, f"ce_{ANCESTRY}"))
 
 
 def _filter_key(command: CancelFilter) -> FilterKey:

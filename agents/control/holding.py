@@ -3,37 +3,55 @@ sent to where they end.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 from callstream.agents.aside import Job
 from callstream.agents.control.commands import Subject
 from callstream.agents.control.controls import subject_in
-from callstream.agents.lot import Parked
+from callstream.agents.review import held_event, held_subject
 from callstream.agents.timer import Releaser
 from callstream.streams import strict_json
+from callstream.streams.ownership import Claim, LostOwnership
 from callstream.streams.topics import REVIEW, topic_of
-from callstream.streams.wire import STRUCTURED_TYPE
+from callstream.streams.wire import Record, encode
 from callstream.tables.rows import Rows
 
 SCANNED_IN_A_ROW = 200
+AGAIN_SECONDS = 30.0
+"""How long the desk may take with a held task until it is told again."""
 
 
-async def cancelled_holds(rows: Rows, wanted: Callable[[Subject | None], bool]) -> AsyncIterator[list[Job]]:
-    """The held events whose tasks are wanted, as jobs without a place in any topic."""
-    for partition in rows.open_partitions():
-        after = b""
-        while partition in rows.open_partitions():
-            scanned = list(rows.scan(partition, after, SCANNED_IN_A_ROW))
-            found = [
-                Job(_delivery(rows, partition, key, row["held"]), None)
-                for key, value in scanned
-                if (row := strict_json.unpack(value))["state"] == "held"
-                and wanted(Subject(row["tenant"], row["task"], row["chain"], row["since"], "held"))
-            ]
-            if found:
-                yield found
-            if len(scanned) < SCANNED_IN_A_ROW:
-                break
+class Holds:
+    """Held tasks in the table of reviews. `send` produces a record under a claim.
+
+    The desk is told by the held event itself, once more on its topic: a desk that is killed before the end of the task
+    is on the log reads it again.
+    """
+
+    def __init__(self, rows: Rows, send: Callable[[Record, Claim], Awaitable[None]]) -> None:
+        self._rows = rows
+        self._send = send
+        self._told: dict[bytes, float] = {}
+
+    async def cancelled(self, wanted: Callable[[Subject | None], bool]) -> AsyncIterator[list[Job]]:
+        """Have the desk read again those whose tasks are wanted: no job of the actor's own."""
+        now = time.monotonic()
+        self._told = {key: at for key, at in self._told.items() if at + AGAIN_SECONDS > now}
+        for partition in self._rows.open_partitions():
+            with suppress(LostOwnership):
+                await self._look(partition, wanted, now)
+        yield []
+
+    async def _look(self, partition: int, wanted: Callable[[Subject | None], bool], now: float) -> None:
+        claim, after = self._rows.claim(partition), b""
+        while scanned := list(self._rows.scan(partition, after, SCANNED_IN_A_ROW)):
+            for key, raw in scanned:
+                row = strict_json.unpack(raw)
+                if row["state"] == "held" and key not in self._told and wanted(held_subject(row)):
+                    self._told[key] = now
+                    await self._send(encode(held_event(row), topic_of(REVIEW)), claim)
             after = scanned[-1][0]
             await asyncio.sleep(0)
 
@@ -42,8 +60,3 @@ async def cancelled_timers(releaser: Releaser, wanted: Callable[[Subject | None]
     """Have the timer send what is wanted to its step, which ends it: no job of the timer's own."""
     await releaser.release_early(lambda record: wanted(subject_in(record.headers)))
     yield []
-
-
-def _delivery(rows: Rows, partition: int, key: bytes, held: object) -> Parked:
-    headers: list[tuple[str, bytes | None]] = [("content-type", STRUCTURED_TYPE.encode())]
-    return Parked(topic_of(REVIEW), partition, 0, key, strict_json.dumps(held), headers, rows.claim(partition))

@@ -10,7 +10,7 @@ from callstream.agents.control.controls import Controls, TooMany
 
 log = logging.getLogger("callstream.control")
 
-Follow = Callable[[Callable[[str, bytes | None], None], asyncio.Event], Awaitable[None]]
+Follow = Callable[[Callable[[str, bytes | None], None], Callable[[], None]], Awaitable[None]]
 """Reads the topic of commands for ever; `callstream.streams.broadcast.hear_all` on Kafka."""
 HEARD_SECONDS = 5.0
 
@@ -28,7 +28,7 @@ class ControlRoom:
 
     async def open(self, follow: Follow, failed: Callable[[BaseException], None]) -> None:
         """Begin to hear; `failed` is told if that ends by itself, since nobody would obey any more."""
-        self._following = asyncio.ensure_future(follow(self.hear, self._caught_up))
+        self._following = asyncio.ensure_future(follow(self.hear, self._caught_up.set))
         self._following.add_done_callback(
             lambda done: None if done.cancelled() else failed(done.exception() or RuntimeError("commands ended"))
         )

@@ -140,7 +140,7 @@ class Stops:
                 return None
             # Of a task that was not begun the end is the same whenever it is told.
             times = (cancel.at, cancel.at) if began is None else (began, self.ports.now())
-            outcome: Cancelled | Again = Cancelled(reason_of(cancel), self._usage(event, job.delivery))
+            outcome: Cancelled | Again = Cancelled(reason_of(cancel), self._usage(event, job.delivery), cancel.rollback)
         elif self._is_paused(subject):
             times, outcome = (0.0, 0.0), Again(paused=True)
         else:

@@ -5,6 +5,7 @@ that has not failed this call, and those with nothing left do not get it: it fai
 goes back to its step, which waits and holds no connection meanwhile.
 """
 
+from collections import Counter as Counts
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,7 +29,8 @@ class Charge:
 class EndpointBudgets:
     """The budgets of all endpoints, in one process. `clock` gives seconds; `pools` are those in force.
 
-    Counts what becomes of failed requests. Labels are names from the settings: bounded.
+    Counts what becomes of failed requests. Labels are names from the settings: bounded. `refused` counts those that no
+    budget paid for, by pool and endpoint.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class EndpointBudgets:
         self._budgets = Budgets(lambda: options)
         self._pools = pools
         self._clock = clock
+        self.refused: Counts[tuple[str, str]] = Counts()
         labels = ("pool", "endpoint", "decision")
         self._counter = Counter(RETRIES, "Requests that failed, by what followed.", labels, registry=registry)
 
@@ -74,4 +77,7 @@ class EndpointBudgets:
 
     def count(self, pool: str, failed: str, decision: str) -> None:
         """Count what follows a failure."""
-        self._counter.labels(pool if pool in self._pools else "", failed, decision).inc()
+        known = pool if pool in self._pools else ""
+        self._counter.labels(known, failed, decision).inc()
+        if decision == NO_BUDGET:
+            self.refused[known, failed] += 1

@@ -25,6 +25,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry
@@ -49,13 +50,17 @@ from callstream.agents.patience import uncounted
 
 
 class ModelStack:
-    """The composed Model of one process, with what has to be closed after it. An instance is a Model."""
+    """The composed Model of one process, with what has to be closed after it. An instance is a Model.
+
+    `refused` counts the requests that no budget of retries paid for, by pool and endpoint.
+    """
 
     def __init__(self, model: Model, gates: Gates, flights: Flights, client: Client) -> None:
         self._model = model
         self._flights = flights
         self._client = client
         self.gates = gates
+        self.refused: Counter[tuple[str, str]] = Counter()
 
     async def __call__(self, call: Call) -> Reply:
         """Call a model. Raises CallFailed, and what the call's cell raises."""
@@ -122,11 +127,12 @@ def build_model(
     registry = registry or CollectorRegistry()
     registry.register(GatesCollector(gates))
     hedges = Hedges(gates.pools, registry, time.monotonic)
+    budgets = EndpointBudgets(options.retry.budget, gates.pools, time.monotonic, registry)
     layers: tuple[Layer, ...] = (
         receipts.remember,
         flights,
         hedges.race,
-        retry(options.retry, sources, EndpointBudgets(options.retry.budget, gates.pools, time.monotonic, registry)),
+        retry(options.retry, sources, budgets),
         fallback(gates.pools),
         admission(gates, client.told),
         timeout(sources.clock),
@@ -136,4 +142,6 @@ def build_model(
         trace(spans),
         metrics(registry),
     )
-    return ModelStack(compose(layers, client), gates, flights, client)
+    stack = ModelStack(compose(layers, client), gates, flights, client)
+    stack.refused = budgets.refused
+    return stack

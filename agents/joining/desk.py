@@ -8,6 +8,7 @@ sub-task gave has a row of its own, so that each end costs one small change.
 import traceback
 from collections.abc import Callable
 
+from callstream.agents.control.commands import Cancel, Subject
 from callstream.agents.joining import fold
 from callstream.agents.joining.rows import JoinRows, Waiting
 from callstream.agents.joining.step import Join
@@ -15,24 +16,31 @@ from callstream.agents.joining.subtasks import MOST_SUBTASKS
 from callstream.agents.ports import Policy
 from callstream.streams.chain import Cell, Chains, UnknownChain
 from callstream.streams.event import SUBTASKS, TASK_JOIN_DUE, TASK_SUBTASK, Event, Failure, Json
-from callstream.streams.outcome import Bury, Forward, Keep, Outcome, Resume
+from callstream.streams.outcome import Bury, Cancelled, Forward, Keep, Outcome, Resume
 from callstream.streams.topics import JOIN
 from callstream.tables.tasks import SUBTASK
 
 MAX_TRACEBACK = 8_000
 Cells = Callable[[Cell], JoinRows]
+CancelOf = Callable[[Subject], Cancel | None]
 
 
 class JoinDesk:
-    """The role of the service `join`. `rows` gives a task's rows from its cell, `clock` epoch seconds."""
+    """The role of the service `join`. `rows` gives a task's rows from its cell, `clock` epoch seconds.
+
+    `cancel_of` says by which command a task is cancelled: whatever comes next then ends it, and it waits no longer.
+    """
 
     service = JOIN
     stateful = True
 
-    def __init__(self, chains: Chains, rows: Cells, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, chains: Chains, rows: Cells, clock: Callable[[], float], cancel_of: CancelOf = lambda _waiting: None
+    ) -> None:
         self._chains = chains
         self._rows = rows
         self._clock = clock
+        self._cancel_of = cancel_of
 
     def policy(self, event: Event) -> Policy:
         """The join's own attempts; an end that comes too late for the task is a late one for the join too."""
@@ -49,7 +57,7 @@ class JoinDesk:
             case kind if kind == TASK_SUBTASK:
                 by, new = await self._reported(event, row, rows)
             case kind if kind == TASK_JOIN_DUE:
-                by, new = fold.DUE, row
+                by, new = fold.CANCEL if fold.CANCEL in event.body.outputs else fold.DUE, row
             case _:
                 if (count := _count(event)) is None:
                     message = "no sub-tasks were started by the step before this join"
@@ -59,14 +67,22 @@ class JoinDesk:
             return Keep()
         if new["decided"] and new["decided"]["by"] != by:
             return Keep()
-        # Another worker's clock may have said that it is time.
-        now = max(self._clock(), new["until"] or 0.0) if by == fold.DUE else self._clock()
-        new = fold.decided(new, join, by, now)
+        new = self._decided(new, join, by, event)
         # Also one that did not change: it may be on this disk and not on the log.
         await rows.save(new)
         if new["decided"] is None:
             return Keep()
         return _sent_on(join, new["decided"], rows.waiting(fold.mark_of(event)), new["of"])
+
+    def _decided(self, row: Json, join: Join, by: str, event: Event) -> Json:
+        if by == fold.CANCEL:
+            return fold.cancelled(row, by, event.body.outputs[fold.CANCEL])
+        waiting = fold.waiting(row, event.key)
+        if waiting is not None and (cancel := self._cancel_of(waiting)) is not None:
+            return fold.cancelled(row, by, fold.told_of(cancel))
+        # Another worker's clock may have said that it is time.
+        now = max(self._clock(), row["until"] or 0.0) if by == fold.DUE else self._clock()
+        return fold.decided(row, join, by, now)
 
     async def _reported(self, event: Event, row: Json | None, rows: JoinRows) -> tuple[str, Json | None]:
         said = event.body.outputs.get(SUBTASK, {})
@@ -83,7 +99,7 @@ class JoinDesk:
     async def _opened(self, event: Event, join: Join, count: int, row: Json | None, rows: JoinRows) -> Json:
         until = self._clock() + join.within_seconds
         until = until if event.deadline is None else min(until, event.deadline)
-        new = fold.opened(row, fold.mark_of(event), count, round(until, 3))
+        new = fold.opened(row, event, count, round(until, 3))
         if not new["decided"]:
             await rows.wait(event, new["until"])
         return new
@@ -97,6 +113,8 @@ class JoinDesk:
 
 def _sent_on(join: Join, decided: Json, waiting: Waiting, of: int) -> Outcome:
     task = waiting.event.extended(**{SUBTASKS: None})
+    if (cancelled := decided.get("cancelled")) is not None:
+        return Resume(task, Cancelled(cancelled["reason"], rollback=cancelled["rollback"]))
     if decided["why"] is not None:
         return Resume(task, Bury(Failure(kind="join", message=decided["why"])))
     taken = [waiting.given(number) for number in decided["taken"]]

@@ -1,17 +1,20 @@
 """The row of a join: which sub-tasks have ended, and what was decided. Pure and idempotent: repeats change nothing.
 
-    {mark, of, until, done, failed, decided: {by, at, taken, why} | null}
+    {mark, of, until, who, done, failed, decided: {by, at, taken, why, cancelled?} | null}
 
 `done` and `failed` are numbers of sub-tasks in the order in which they came; `until` is when the wait is over (epoch
-seconds). A row is of one join, which its mark names: one of an earlier mark is replaced, and what is
-about that one comes too late.
+seconds), `who` the task as commands see it. A row is of one join, which its mark names: one of an earlier mark is
+replaced, and what is about that one comes too late.
 """
 
+from callstream.agents.control.ancestry import ANCESTRY, above
+from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.agents.joining.step import Join, Take
 from callstream.agents.joining.subtasks import MOST_SUBTASKS
 from callstream.streams.event import Event, Json
+from callstream.streams.keys import split_key
 
-TASK, DUE = "task", "due"
+TASK, DUE, CANCEL = "task", "due", "cancel"
 """Who decided, if it was not a sub-task, which is named by its number."""
 
 
@@ -20,10 +23,13 @@ def mark_of(event: Event) -> str:
     return f"{event.run:06d}.{event.sequence:04d}"
 
 
-def opened(row: Json | None, mark: str, of: int, until: float) -> Json:
+def opened(row: Json | None, event: Event, of: int, until: float) -> Json:
     """The task itself has come to its join, with so many sub-tasks."""
-    row = _row(row, mark)
-    return row if row["of"] is not None else {**row, "of": of, "until": until}
+    row = _row(row, mark_of(event))
+    if row["of"] is not None:
+        return row
+    who = {"chain": event.chain, "since": event.time, "ancestry": event.extensions.get(ANCESTRY, "")}
+    return {**row, "of": of, "until": until, "who": who}
 
 
 def reported(row: Json | None, mark: str, number: int, finished: bool) -> Json:
@@ -60,6 +66,27 @@ def decided(row: Json, join: Join, by: str, now: float) -> Json:
     if taken is None and why is None:
         return row
     return {**row, "decided": {"by": by, "at": now, "taken": taken or [], "why": why}}
+
+
+def told_of(cancel: Cancel) -> Json:
+    """What a join is told of the cancel of its task."""
+    return {"at": cancel.at, "reason": reason_of(cancel), "rollback": cancel.rollback}
+
+
+def cancelled(row: Json, by: str, told: Json) -> Json:
+    """The row with the decision that its task ends, whatever its sub-tasks come to, if none was made before."""
+    if row["decided"] or row["of"] is None:
+        return row
+    return {**row, "decided": {"by": by, "at": told["at"], "taken": [], "why": None, "cancelled": told}}
+
+
+def waiting(row: Json | None, key: bytes) -> Subject | None:
+    """The task that waits at a join, as commands see it; None where none does, or none that is known."""
+    if row is None or row["decided"] or "who" not in row:
+        return None
+    tenant, task = split_key(key)
+    who = row["who"]
+    return Subject(tenant, task, who["chain"], who["since"], above=above(tenant, who["ancestry"]))
 
 
 def is_late(row: Json | None, mark: str) -> bool:

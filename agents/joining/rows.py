@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from callstream.agents.joining.fold import mark_of
 from callstream.agents.joining.step import DAY, LONGEST_WAIT_SECONDS
 from callstream.streams import strict_json
+from callstream.streams.chain import Cell
 from callstream.streams.event import Event, Json
 from callstream.streams.ownership import Claim
 from callstream.streams.wire import STRUCTURED_TYPE, as_json, decode
+from callstream.tables.durable import TableCell
 from callstream.tables.rows import Rows
 
 DUE = b"due/"
@@ -100,6 +102,13 @@ class JoinRows:
 
     async def _write(self, key: bytes, row: Json) -> None:
         await self.table.write(self.claim, key, strict_json.dumps({**row, "at": time.time()}))
+
+
+def rows_of(cell: Cell) -> JoinRows:
+    """The rows of a task's join, under the claim of its cell. Raises TypeError for one of no table."""
+    if not isinstance(cell, TableCell):
+        raise TypeError("a join needs a table")
+    return JoinRows(cell.table, cell.claim, cell.key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Sub-tasks: tasks that a step of another task starts, and what their ends tell the join that waits for them.
 
 Pure. A sub-task is a task like any other, by intake, with an id made of its parent's: the same step of the same task
-starts the same sub-tasks however often it runs. Two attributes travel with it: its parent, and where its end is told.
+starts the same sub-tasks however often it runs. Attributes travel with it: its parent,
+where its end is told, and all tasks above it.
 """
 
 import re
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
+from callstream.agents.control.ancestry import ANCESTRY, ancestry_for
 from callstream.streams.chain import Step, describe
 from callstream.streams.event import PARENT, TASK_SUBTASK, Body, End, Event, Json, Submission
 from callstream.streams.keys import NAME_PATTERN, TASK_ID_PATTERN
@@ -120,4 +122,6 @@ def _one(event: Event, subtask: Subtask, place: Place, now: float) -> Event:
         raise BadFanOut(f"sub-task {place.number}: its input is no JSON object") from None
     task = subtask_id(event.task, event.sequence, place.number)
     order = Order(event.tenant, task, event.priority, event.deadline, event.traceparent)
-    return new_event(submission, order, now).extended(**{PARENT: event.task, PLACE: str(place)})
+    return new_event(submission, order, now).extended(
+        **{PARENT: event.task, PLACE: str(place), ANCESTRY: ancestry_for(event)}
+    )

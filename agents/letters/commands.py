@@ -6,14 +6,17 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from callstream.streams.conditions import MOST_CHARACTERS
 from callstream.streams.event import LETTER_COMMAND, Body, Event, Json, Strict, Submission
-from callstream.streams.keys import partition_of
+from callstream.streams.keys import TaskId, partition_of
+from callstream.tables.letters import MOST_WHERE
 
 COMMAND = "command"
 OPERATOR = "callstream"
 """The tenant of commands that are about a partition and no task: no task of that tenant is meant."""
 MOST_REDRIVES_A_SECOND = 1_000.0
+MOST_TASKS = 1_000
+"""That a job names by their ids."""
+MOST_PATCH_BYTES = 64 * 1024
 
 Text = Annotated[str, StringConstraints(max_length=500)]
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._~:-]{0,199}$")]
@@ -32,11 +35,25 @@ class Action(StrEnum):
     CANCEL = "cancel"
 
 
+class Does(StrEnum):
+    """What a job does with each of its letters."""
+
+    REDRIVE = "redrive"
+    DISCARD = "discard"
+    EDIT = "edit"
+
+
 class Job(Strict):
-    """Redrive every letter that a condition holds for, at most so many a second over all partitions."""
+    """What is done with every letter that a condition holds for, or with those of a tenant's `tasks`: at most so many a
+    second over all partitions. `patch` is what an edit makes of each input: a JSON merge patch (RFC 7386).
+    """
 
     id: JobId
-    where: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] = ""
+    does: Does = Does.REDRIVE
+    patch: Json | None = None
+    tenant: Annotated[str, StringConstraints(max_length=64)] = ""
+    tasks: Annotated[tuple[TaskId, ...], Field(max_length=MOST_TASKS)] = ()
+    where: Annotated[str, StringConstraints(max_length=MOST_WHERE)] = ""
     rate: Annotated[float, Field(gt=0, le=MOST_REDRIVES_A_SECOND)] = 50.0
 
 
@@ -44,7 +61,8 @@ class Command(Strict):
     """One decision. Its `id` makes a repeat recognisable; `run` is that of the letter as whoever decides has seen it.
 
     `from_step` names where a redriven task begins, by default where it failed; `ask_again` has models asked anew where
-    there is a paid answer. `job` is what the actions over many letters are about.
+    there is a paid answer. An edit has a whole `input`, or a `patch` of the one that is there. `job` is what the
+    actions over many letters are about.
     """
 
     id: Id
@@ -58,6 +76,7 @@ class Command(Strict):
     from_step: Annotated[str, StringConstraints(max_length=48)] | None = None
     ask_again: bool = False
     input: Json | None = None
+    patch: Json | None = None
     job: Job | None = None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from callstream.agents.letters.commands import Action, Command, command_of
 from callstream.agents.letters.jobs import JobDesk
-from callstream.agents.letters.redrive import CannotRedrive, edited, redriven, refusal
+from callstream.agents.letters.redrive import CannotRedrive, edited, patched, redriven, refusal
 from callstream.agents.letters.store import Shelf
 from callstream.agents.ports import Delivery, Policy
 from callstream.streams.chain import Attempts, Cell, Chains
@@ -120,13 +120,18 @@ class LetterDesk:
         if command.action is Action.DISCARD:
             if row["state"] != WAITING:
                 raise CannotRedrive(f"it was {row['state']} already")
+            if row["run"] != command.run:
+                raise CannotRedrive(f"its task has failed again since, in run {row['run']}: look at it anew")
             return _Decided(audited(row, entry) | {"state": DISCARDED})
         if why := refusal(row, command, task):
             raise CannotRedrive(why)
         if dead is None:
             raise CannotRedrive("its event is not kept any more")
         if command.action is Action.EDIT:
-            changed = edited(dead, command.input or {}, self._chains)
+            if command.patch is not None:
+                changed = patched(dead, command.patch, self._chains)
+            else:
+                changed = edited(dead, command.input or {}, self._chains)
             return _Decided(audited(row, entry) | {"edited": True}, event=changed)
         again = redriven(dead, command, entry["at"], self._chains)
         told = entry | {"run": again.run} | ({"from_step": command.from_step} if command.from_step else {})

@@ -1,7 +1,9 @@
-"""Redriving by the thousand: a job has a part in each partition, whose owner carries it out at its share of the rate.
+"""Letters by the thousand, redriven, discarded or edited: a job has a part in each partition, whose owner carries it
+out at its share of the rate.
 
-A part is a row: what is wanted, how far it has come, whether it goes on. For each letter that fits it sends the command
-to redrive it, whose id is made of job, letter and run: after a crash the last ones are sent again, and decided once.
+A part is a row: what is wanted, how far it has come, whether it goes on. For each letter that fits it sends a command,
+whose id is made of job, letter and run: after a crash the last ones are sent again, and decided once. A letter whose
+input an edit would spoil is left as it is, and the part says why.
 """
 
 import asyncio
@@ -10,14 +12,16 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from callstream.agents.letters.commands import Command, to_task
-from callstream.agents.letters.parts import CANCELLED, DONE, RUNNING, job_key, part_of, redrive_of, wanted
+from callstream.agents.letters.commands import Command, Does, to_partition, to_task
+from callstream.agents.letters.parts import CANCELLED, DONE, RUNNING, command_of, does, job_key, left, part_of, wanted
+from callstream.agents.letters.redrive import CannotRedrive, patched
 from callstream.agents.letters.store import Shelf
 from callstream.agents.turns import Turns
-from callstream.streams.conditions import BadCondition, Condition
+from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
+from callstream.streams.expressions import BadExpression, Expression
 from callstream.streams.ownership import Claim, LostOwnership
-from callstream.tables.letters import JOBS, LETTERS, SAMPLE
+from callstream.tables.letters import JOBS, LETTERS, UNREADABLE, condition_of
 from callstream.tables.rows import Rows
 
 log = logging.getLogger("callstream.letters")
@@ -54,10 +58,13 @@ class JobDesk:
 
 @dataclass(slots=True)
 class _Batch:
-    """Letters to be redriven, how many were looked at for that and up to which; `ended` when there are no more."""
+    """Letters that it is done to, those that are left as they are, how many were looked at for that and up to which;
+    `ended` when there are no more.
+    """
 
     after: bytes
     rows: list[Json] = field(default_factory=list)
+    refusals: list[tuple[str, str]] = field(default_factory=list)
     looked_at: int = 0
     ended: bool = False
 
@@ -65,7 +72,8 @@ class _Batch:
 class JobRunner:
     """Carries out the parts of this gateway's partitions. `send` puts an event onto the topic of commands."""
 
-    def __init__(self, rows: Rows, partitions: int, desk: JobDesk, send: Send) -> None:
+    def __init__(self, rows: Rows, partitions: int, desk: JobDesk, send: Send, chains: Chains) -> None:
+        self._chains = chains
         self._rows = rows
         self._partitions = partitions
         self._desk = desk
@@ -95,22 +103,23 @@ class JobRunner:
         if part is None or part["state"] != RUNNING:
             return
         try:
-            condition = Condition(part["where"], SAMPLE) if part["where"] else None
-        except BadCondition as error:
+            condition = condition_of(part["where"]) if part["where"] else None
+        except BadExpression as error:
             await shelf.save(key, {**part, "state": CANCELLED, "changed": now, "refused": str(error)})
             return
         if part["matched"] is None:
             part = {**part, "matched": await self._count(shelf, part, condition)}
         place = (shelf.claim.partition, key)
         batch = self._batch(shelf, part, condition, self._room(place, part["rate"] / self._partitions, moment))
-        await asyncio.gather(*(self._send(to_task(redrive_of(part, row), row, now), shelf.claim) for row in batch.rows))
+        await asyncio.gather(*(self._send(self._command(shelf, part, row, now), shelf.claim) for row in batch.rows))
         self._spend(place, len(batch.rows))
         if batch.looked_at or batch.ended:
             moved = {"after": batch.after.decode(), "sent": part["sent"] + len(batch.rows)}
+            moved |= left(part, batch.refusals)
             moved |= {"looked_at": part["looked_at"] + batch.looked_at, "state": DONE if batch.ended else RUNNING}
             await shelf.save(key, {**part, **moved, "changed": now})
 
-    def _batch(self, shelf: Shelf, part: Json, condition: Condition | None, room: int) -> "_Batch":
+    def _batch(self, shelf: Shelf, part: Json, condition: Expression | None, room: int) -> "_Batch":
         """The next letters of a part, at most as many as there is room for."""
         batch = _Batch(part["after"].encode())
         if room < 1:
@@ -118,13 +127,34 @@ class JobRunner:
         for letter, row in shelf.scan(LETTERS, batch.after, SCANNED_IN_A_ROW):
             batch.after, batch.looked_at = letter, batch.looked_at + 1
             if wanted(part, row, condition):
+                why = self._spoiled(shelf, part, letter) if does(part) is Does.EDIT else None
+                if why is not None:
+                    batch.refusals.append((row["task"], why))
+                    continue
                 batch.rows.append(row)
                 if len(batch.rows) == room:
                     break
         batch.ended = not batch.looked_at
         return batch
 
-    async def _count(self, shelf: Shelf, part: Json, condition: Condition | None) -> int:
+    def _command(self, shelf: Shelf, part: Json, row: Json, now: float) -> Event:
+        command = command_of(part, row)
+        if row["letter"] == UNREADABLE:
+            return to_partition(command, shelf.claim.partition, self._partitions, now)
+        return to_task(command, row, now)
+
+    def _spoiled(self, shelf: Shelf, part: Json, letter: bytes) -> str | None:
+        """Why a job's patch does not fit a letter; None if it does."""
+        event = shelf.event(letter)
+        if event is None:
+            return "its event is not kept any more"
+        try:
+            patched(event, part["patch"], self._chains)
+        except CannotRedrive as error:
+            return str(error)
+        return None
+
+    async def _count(self, shelf: Shelf, part: Json, condition: Expression | None) -> int:
         """How many letters are the job's as it begins."""
         count, after = 0, b""
         while found := list(shelf.scan(LETTERS, after, SCANNED_IN_A_ROW)):

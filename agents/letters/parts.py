@@ -1,10 +1,11 @@
 """The parts of a job over dead letters: what a row of one says, and which letters are its. Pure."""
 
-from callstream.agents.letters.commands import Action, Command
-from callstream.streams.conditions import BadCondition, Condition
+from callstream.agents.letters.commands import Action, Command, Does
 from callstream.streams.event import Json
+from callstream.streams.expressions import BadExpression, Expression
 from callstream.tables.letters import JOBS, REFUSED, UNREADABLE, WAITING, values_of
 
+MOST_REFUSALS = 20
 RUNNING, PAUSED, CANCELLED, DONE = "running", "paused", "cancelled", "done"
 
 
@@ -23,6 +24,10 @@ def part_of(row: Json | None, command: Command, now: float) -> Json | None:
         return {
             **told,
             "job": job.id,
+            "does": str(job.does),
+            "patch": job.patch,
+            "tenant": job.tenant,
+            "tasks": list(job.tasks),
             "where": job.where,
             "rate": job.rate,
             "state": RUNNING,
@@ -31,6 +36,8 @@ def part_of(row: Json | None, command: Command, now: float) -> Json | None:
             "matched": None,
             "looked_at": 0,
             "sent": 0,
+            "left": 0,
+            "refusals": [],
             "after": "",
         }
     moves = {Action.PAUSE: (RUNNING, PAUSED), Action.RESUME: (PAUSED, RUNNING)}
@@ -40,21 +47,30 @@ def part_of(row: Json | None, command: Command, now: float) -> Json | None:
     return {**row, "state": end, "changed": now} if row["state"] == begin else row
 
 
-def wanted(part: Json, row: Json, condition: Condition | None) -> bool:
+def wanted(part: Json, row: Json, condition: Expression | None) -> bool:
     """Whether a letter is one of a job's: it waits since before the job was made, and the condition holds for it."""
-    if row["state"] != WAITING or row["letter"] in (UNREADABLE, REFUSED) or row["died"] > part["created"]:
+    if row["state"] != WAITING or row["died"] > part["created"]:
+        return False
+    if does(part) is not Does.DISCARD and row["letter"] in (UNREADABLE, REFUSED):
+        return False
+    if part.get("tasks") and (row["tenant"] != part["tenant"] or row["task"] not in part["tasks"]):
         return False
     try:
         return condition is None or condition.holds(values_of(row, part["created"]))
-    except BadCondition:
+    except BadExpression:
         return False
 
 
-def redrive_of(part: Json, row: Json) -> Command:
-    """The command that redrives a letter for a job: the same whenever it is made."""
+def does(part: Json) -> Does:
+    """What a job does; those of earlier programs redrive."""
+    return Does(part.get("does", Does.REDRIVE))
+
+
+def command_of(part: Json, row: Json) -> Command:
+    """The command about a letter for a job: the same whenever it is made."""
     return Command(
         id=f"{part['job']}:{row['letter']}:{row['run']}:{row['task']}"[:200],
-        action=Action.REDRIVE,
+        action=Action(does(part)),
         by=part["by"],
         reason=part["reason"] or f"job {part['job']}",
         letter=row["letter"],
@@ -63,4 +79,11 @@ def redrive_of(part: Json, row: Json) -> Command:
         run=row["run"],
         from_step=part["from_step"],
         ask_again=part["ask_again"],
+        patch=part.get("patch"),
     )
+
+
+def left(part: Json, refusals: list[tuple[str, str]]) -> Json:
+    """What a part says of letters that it leaves as they are: how many, and of the first ones why, by their tasks."""
+    told = [*part.get("refusals", ()), *({"task": task, "why": why[:300]} for task, why in refusals)]
+    return {"left": part.get("left", 0) + len(refusals), "refusals": told[:MOST_REFUSALS]}

@@ -7,6 +7,7 @@ calls: answers that were paid for are used again.
 from dataclasses import replace
 
 from callstream.agents.letters.commands import Command
+from callstream.agents.letters.merge import merged
 from callstream.agents.settle import LEFT_OUT
 from callstream.streams.chain import Chain, Chains, InvalidInput, UnknownChain
 from callstream.streams.event import TASK, Body, Event, Hop, Json
@@ -79,6 +80,13 @@ def edited(event: Event, given: Json, chains: Chains) -> Event:
     # Intake validates what it is given by itself, and would not take what another model has made of it.
     submission = event.body.submission.model_copy(update={"input": valid if event.sequence else given})
     return event.with_body(submission=submission, generation=event.body.generation + 1)
+
+
+def patched(event: Event, patch: Json, chains: Chains) -> Event:
+    """The dead event whose input has a JSON merge patch. Raises CannotRedrive."""
+    if not event.input:
+        raise CannotRedrive("its input is not kept: give the whole input")
+    return edited(event, merged(event.input, patch), chains)
 
 
 def start_of(event: Event, from_step: str | None, chains: Chains) -> int:

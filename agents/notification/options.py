@@ -43,7 +43,7 @@ class NotifyOptions(BaseModel):
     @classmethod
     def _one(cls, secret: SecretStr | None) -> SecretStr | None:
         if secret is not None:
-            _check(secret)
+            check_secret(secret)
         return secret
 
     @field_validator("tenant_secrets")
@@ -51,7 +51,7 @@ class NotifyOptions(BaseModel):
     def _each(cls, secrets: dict[str, SecretStr]) -> dict[str, SecretStr]:
         for tenant, secret in secrets.items():
             try:
-                _check(secret)
+                check_secret(secret)
             except ValueError as error:
                 raise ValueError(f"{tenant}: {error}") from None
         return secrets
@@ -62,7 +62,8 @@ class NotifyOptions(BaseModel):
         return None if secret is None else secret.get_secret_value()
 
 
-def _check(secret: SecretStr) -> None:
+def check_secret(secret: SecretStr) -> None:
+    """Raises ValueError for one that signs nothing."""
     text = secret.get_secret_value()
     try:
         key = base64.b64decode(text.removeprefix(PREFIX), validate=True)

@@ -35,7 +35,12 @@ def webhook_id(event: Event) -> str:
 
 def signed_headers(secret: str, event: Event, body: bytes, now: float) -> dict[str, str]:
     """The headers of one attempt at `now` (epoch seconds)."""
-    identity, moment = webhook_id(event), datetime.fromtimestamp(int(now), UTC)
+    return signed(secret, webhook_id(event), body, now)
+
+
+def signed(secret: str, identity: str, body: bytes, now: float) -> dict[str, str]:
+    """The headers of one attempt at `now` (epoch seconds) to send a webhook of that id."""
+    moment = datetime.fromtimestamp(int(now), UTC)
     return {
         "webhook-id": identity,
         "webhook-timestamp": str(int(now)),

@@ -30,19 +30,14 @@ class Directory:
         """Whether no more are kept."""
         return len(self) >= self._most
 
-    def restart(self) -> None:
-        """All is told again from the beginning."""
-        self._schedules.clear()
-        self.ready = False
-
     def caught_up(self) -> None:
         """All that was there has been told."""
         self.ready = True
 
-    def hear(self, key: bytes, value: bytes | None) -> None:
+    def hear(self, key: str, value: bytes | None) -> None:
         """A row, or that it is gone (None)."""
         try:
-            tenant, name = split_key(key)
+            tenant, name = split_key(key.encode())
             row = None if value is None else strict_json.loads(value, MOST_ROW_BYTES, strict_json.MAX_DEPTH + 8)
         except (ValueError, BadJson) as error:
             log.warning("a schedule that nobody can read is left out: %s", error)

@@ -6,10 +6,11 @@ import traceback
 
 from callstream.agents.delivery import DatabaseUnusable
 from callstream.agents.inference.options import UnusableSecret
+from callstream.alarming import BadAlarmRule
 from callstream.cli.commands import app
 from callstream.cli.errors import CliError
-from callstream.node import UnknownService
 from callstream.presence import FolderInUse
+from callstream.services import UnknownService
 from callstream.settings import SettingsError
 from callstream.settings.gather import DEBUG
 from callstream.streams.blobs import BlobError
@@ -25,6 +26,7 @@ from callstream.stub import StubFailedError
 from callstream.web.serve import CannotListen
 
 KNOWN = (
+    BadAlarmRule,
     BadReference,
     BlobError,
     BrokerError,

@@ -80,6 +80,10 @@ class Api:
         """GET /v1/pools: what each replica tells of its pools."""
         return await self._json("GET", "/v1/pools")
 
+    async def alarms(self) -> Json:
+        """GET /v1/alarms: open ones, those that ended lately, and the rules."""
+        return await self._json("GET", "/v1/alarms")
+
     async def dead(self, method: str, path: str = "", **request: Any) -> Json:
         """A request below /v1/dead; `path` begins with a slash or a question mark."""
         return await self._json(method, f"/v1/dead{path}", **request)

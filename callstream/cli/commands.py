@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from callstream import __version__
+from callstream.cli.alarms import alarms
 from callstream.cli.broker import app as broker
 from callstream.cli.chains import chains
 from callstream.cli.control import cancel, control, pause, resume
@@ -44,6 +45,7 @@ for command in (
     tail,
     lag,
     pools,
+    alarms,
     chains,
     cancel,
     pause,

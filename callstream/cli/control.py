@@ -32,6 +32,9 @@ def cancel(
     tenant: TenantName = None,
     state: Annotated[str | None, typer.Option(help="accepted, running or held.")] = None,
     created_before: Annotated[float | None, typer.Option(help="Epoch seconds.")] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback/--no-rollback", help="Undo what declares an undo, or keep what was done.")
+    ] = True,
     reason: Why = "",
     url: Url = None,
 ) -> None:
@@ -42,16 +45,19 @@ def cancel(
         raise CliError("give ids of tasks, or --chain, --tenant, --state and --created-before, not both")
     if not tasks and not given:
         raise CliError("name what to cancel: ids of tasks, or --chain, --tenant, --state or --created-before")
+    how = {} if rollback else {"rollback": False}
     if not tasks:
-        told = _post("cancel", {"filter": given}, reason, url)
-        typer.echo(f"cancelled: {_words(told['filter'])}, accepted up to {_moment(told['filter']['before'])}")
+        told = _post("cancel", {"filter": given, **how}, reason, url)
+        typer.echo(
+            f"cancelled: {_words(told['filter'])}, accepted up to {_moment(told['filter']['before'])}{_kept(rollback)}"
+        )
         return
     found: list[Json] = []
     for first in range(0, len(tasks), MOST_AT_ONCE):
-        some: Json = {"tasks": tasks[first : first + MOST_AT_ONCE], **given}
+        some: Json = {"tasks": tasks[first : first + MOST_AT_ONCE], **given, **how}
         found += _post("cancel", some, reason, url)["tasks"]
     for one in found[:MOST_AT_ONCE]:
-        typer.echo(f"{one['id']}: {one['outcome']}{_state(one)}")
+        typer.echo(f"{one['id']}: {one['outcome']}{_state(one)}{_kept(rollback or one['outcome'] != 'cancelled')}")
     counts = Counter(one["outcome"] for one in found)
     if failed := sum(counts[outcome] for outcome in ("unknown", "ended", "unreached")):
         raise CliError(f"{failed:,} of {len(found):,} were not cancelled")
@@ -138,6 +144,10 @@ def _words(which: Json) -> str:
 
 def _state(one: Json) -> str:
     return f" ({one['state']})" if "state" in one else ""
+
+
+def _kept(rollback: bool) -> str:
+    return "" if rollback else ", without rollback"
 
 
 def _moment(seconds: float) -> str:

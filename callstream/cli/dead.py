@@ -21,8 +21,8 @@ from callstream.streams import strict_json
 from callstream.streams.event import Json
 from callstream.streams.strict_json import BadJson
 
-app = typer.Typer(help="Dead letters: list, show, edit, redrive, discard.", no_args_is_help=True)
-jobs = typer.Typer(help="Jobs that redrive many letters.", no_args_is_help=True)
+app = typer.Typer(help="Dead letters: list, show, edit, patch, redrive, discard.", no_args_is_help=True)
+jobs = typer.Typer(help="Jobs over many letters.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
 
 POLL_SECONDS = 0.5
@@ -36,6 +36,10 @@ Tenant = Annotated[str | None, typer.Option(help="The task's tenant; the key's o
 Kind = Annotated[str | None, typer.Option("--letter", help="task, callback, refused or unreadable.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As the gateway gives it.")]
 Where = Annotated[str, typer.Option(help="Condition in CEL: kind == 'refused' && age < 3600.0")]
+Tasks = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of tasks; or give --where.")]
+Every = Annotated[bool, typer.Option("--all", help="Every waiting letter.")]
+Rate = Annotated[float | None, typer.Option(help="Of several letters: at most so many a second.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Of several letters: until the job has ended.")]
 By = Annotated[str, typer.Option(help="Who decides, for the audit.")]
 
 
@@ -81,23 +85,19 @@ def edit(
     url: Url = None,
 ) -> None:
     """Give a waiting letter another input, which its chain's model must take."""
-    try:
-        given = strict_json.loads(file.read_bytes(), MOST_INPUT_BYTES)
-    except BadJson as error:
-        raise CliError(f"{file}: {error}") from None
-    _say(_ask("PUT", _path(task, "/input", tenant, None), url, given))
+    _say(_ask("PUT", _path(task, "/input", tenant, None), url, _read(file)))
 
 
 @app.command()
 def redrive(
-    task: Annotated[str | None, typer.Argument(metavar="[ID]", help="Id of the task; or give --where.")] = None,
+    tasks: Tasks = None,
     where: Where = "",
-    every: Annotated[bool, typer.Option("--all", help="Every waiting letter.")] = False,
+    every: Every = False,
     from_step: Annotated[str | None, typer.Option(help="Begin at this step; by default where it failed.")] = None,
     ask_again: Annotated[bool, typer.Option("--ask-again", help="Ask models in spite of paid answers.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen.")] = False,
-    rate: Annotated[float | None, typer.Option(help="With --where or --all: at most so many a second.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="With --where or --all: until the job has ended.")] = False,
+    rate: Rate = None,
+    wait: Wait = False,
     reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
     by: By = "",
     tenant: Tenant = None,
@@ -105,36 +105,59 @@ def redrive(
     url: Url = None,
 ) -> None:
     """Take a task up again, or those of every letter that a condition holds for."""
-    if (task is not None) + bool(where) + every != 1:
-        raise CliError("give one of: the ID of a task, --where CONDITION, --all")
+    which = _which(tasks, where, every, tenant)
     body: Json = {"from_step": from_step, "ask_again": ask_again, "reason": reason, "by": by}
-    if task is not None:
+    if (task := _single(tasks)) is not None:
         told = _ask("POST", _path(task, "/dry-run" if dry_run else "/redrive", tenant, letter), url, body)
         typer.echo(strict_json.dumps(told).decode()) if dry_run else _say(told)
         return
     if dry_run:
         raise CliError("--dry-run takes the ID of one task")
-    told = _ask("POST", "/redrive", url, body | {"where": where, "rate": rate})
-    typer.echo(f"job {told['job']}: callstream dead jobs show {told['job']}")
-    while wait:
-        job = _job(told["job"], url)
-        typer.echo(job_line(job))
-        if job["state"] in ("done", "cancelled"):
-            return
-        time.sleep(POLL_SECONDS)
+    _run_job("/redrive", body | which | {"rate": rate}, wait, url)
 
 
 @app.command()
 def discard(
-    task: Task,
     reason: Annotated[str, typer.Option(help="Why nothing is to be done about it.")],
+    tasks: Tasks = None,
+    where: Where = "",
+    every: Every = False,
+    rate: Rate = None,
+    wait: Wait = False,
     by: By = "",
     tenant: Tenant = None,
     letter: Kind = None,
     url: Url = None,
 ) -> None:
-    """Decide that nothing more will be done about a letter."""
-    _say(_ask("POST", _path(task, "/discard", tenant, letter), url, {"reason": reason, "by": by}))
+    """Decide that nothing more will be done about a letter, some, or every one that a condition holds for."""
+    which = _which(tasks, where, every, tenant)
+    body = {"reason": reason, "by": by}
+    if (task := _single(tasks)) is not None:
+        _say(_ask("POST", _path(task, "/discard", tenant, letter), url, body))
+        return
+    _run_job("/discard", body | which | {"rate": rate}, wait, url)
+
+
+@app.command()
+def patch(
+    file: Annotated[Path, typer.Argument(help="A JSON merge patch of inputs (RFC 7386).", exists=True, dir_okay=False)],
+    tasks: Tasks = None,
+    where: Where = "",
+    every: Every = False,
+    rate: Rate = None,
+    wait: Wait = False,
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    by: By = "",
+    tenant: Tenant = None,
+    url: Url = None,
+) -> None:
+    """Edit the inputs of some waiting letters, or of every one that a condition holds for.
+
+    An input that its chain's model would not take afterwards is left as it is, and told.
+    """
+    which = _which(tasks, where, every, tenant)
+    body = {"reason": reason, "by": by, "patch": _read(file), "rate": rate}
+    _run_job("/edit", body | which, wait, url)
 
 
 @jobs.command("list")
@@ -223,11 +246,47 @@ def _audit_line(entry: Json) -> str:
 
 
 def job_line(job: Json) -> str:
-    """A job in one line."""
+    """A job in one line, and one for each of the first letters that it left."""
     matched = "?" if job["matched"] is None else f"{job['matched']:,}"
-    where = job["where"] or "all"
+    where = "all" if job["where"] in ("", "true") else job["where"]
     refused = f" ({job['refused']})" if job["refused"] else ""
-    return f"{job['job']} {job['state']}: {job['sent']:,} of {matched} redriven, where {where}{refused}"
+    which = f"of {job['tasks']:,} tasks" if job["tasks"] else f"where {where}"
+    done = {"discard": "discarded", "edit": "edited"}.get(job["does"], "redriven")
+    left = f", {job['left']:,} left" if job["left"] else ""
+    lines = [f"{job['job']} {job['state']}: {job['sent']:,} of {matched} {done}{left}, {which}{refused}"]
+    lines += [f"  {one['task']}: {one['why']}" for one in job["refusals"]]
+    return "\n".join(lines)
+
+
+def _which(tasks: list[str] | None, where: str, every: bool, tenant: str | None) -> Json:
+    """Which letters a job is about. Raises CliError."""
+    if bool(tasks) + bool(where) + every != 1:
+        raise CliError("give one of: IDs of tasks, --where CONDITION, --all")
+    if tasks:
+        return {"tasks": tasks, **({"tenant": tenant} if tenant is not None else {})}
+    return {"where": where or "true"}
+
+
+def _single(tasks: list[str] | None) -> str | None:
+    return tasks[0] if tasks and len(tasks) == 1 else None
+
+
+def _read(file: Path) -> Json:
+    try:
+        return dict(strict_json.loads(file.read_bytes(), MOST_INPUT_BYTES))
+    except (BadJson, TypeError, ValueError) as error:
+        raise CliError(f"{file}: no JSON object: {error}") from None
+
+
+def _run_job(path: str, body: Json, wait: bool, url: str | None) -> None:
+    told = _ask("POST", path, url, body)
+    typer.echo(f"job {told['job']}: callstream dead jobs show {told['job']}")
+    while wait:
+        job = _job(told["job"], url)
+        typer.echo(job_line(job))
+        if job["state"] in ("done", "cancelled"):
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def _move(job: str, move: str, by: str, url: str | None) -> None:

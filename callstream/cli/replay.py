@@ -18,13 +18,14 @@ from callstream.streams import strict_json
 from callstream.streams.blobs import BlobStore
 from callstream.streams.chain import Chains
 from callstream.streams.event import Json
+from callstream.streams.expressions import BadExpression
 from callstream.streams.loading import load_chains
 from callstream.streams.replay.lineage import Manner
 from callstream.streams.replay.recorded import Reach, Topics
 from callstream.streams.replay.run import Replay, Summary, Wanted, moment
 from callstream.streams.replay.selection import Selection
 from callstream.streams.replay.sending import Outlet
-from callstream.streams.replay.where import BadRule, Where
+from callstream.streams.replay.where import where
 from callstream.streams.topics import FINISHED, INTAKE, REVIEW, lanes_of, topic_of
 from callstream.streams.wire import epoch
 
@@ -91,8 +92,8 @@ def wanted_of(asked: Asked, chains: Chains, step: str | None, now: float) -> Wan
     if since is not None and until is not None and until <= since:
         raise CliError(f"--until {asked.until} is not after --since {asked.since}")
     try:
-        rule = None if asked.where is None else Where(asked.where)
-    except BadRule as error:
+        rule = None if asked.where is None else where(asked.where)
+    except BadExpression as error:
         raise CliError(f"--where: {error}") from None
     if asked.task is not None:
         if rule is not None:
@@ -128,7 +129,7 @@ async def _run(settings: Settings, bootstrap: str, what: tuple[Wanted, Manner], 
 
             try:
                 return await Replay(topics, blobs, wanted, manner, time.time).run(outlet, told)
-            except BadRule as error:
+            except BadExpression as error:
                 raise CliError(f"--where: {error}") from None
 
 

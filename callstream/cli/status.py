@@ -104,7 +104,8 @@ def tree(row: Json) -> Tree:
     if missing := row.get("missing"):
         root.add(escape(_missing(missing, time.time())))
     if cancel := row.get("cancel"):
-        root.add(f"[yellow]cancelled[/] by {escape(cancel['by'])}, about to end")
+        without = "" if cancel["rollback"] else ", without rollback"
+        root.add(f"[yellow]cancelled[/] by {escape(cancel['by'])}, about to end{without}")
     if row.get("held"):
         root.add(f"[magenta]held[/]: {escape(_cut(row['held']))}")
     if failure := row.get("failure"):

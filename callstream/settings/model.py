@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from callstream.agents.alarms.options import AlarmOptions
 from callstream.agents.delivery import DeliveryOptions
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.letters.options import LetterOptions
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     delivery: DeliveryOptions = Field(default_factory=DeliveryOptions, description="the catalogue's database")
     notify: NotifyOptions = Field(default_factory=NotifyOptions, description="callbacks to callers")
     letters: LetterOptions = Field(default_factory=LetterOptions, description="dead letters")
+    alarms: AlarmOptions = Field(default_factory=AlarmOptions, description="when somebody has to look")
     blobs: BlobOptions = Field(default_factory=BlobOptions, description="bytes too large for an event")
     tracing: TracingOptions = Field(default_factory=TracingOptions, description="traces to Jaeger")
     logs: LogOptions = Field(default_factory=LogOptions, description="log lines")
@@ -107,6 +109,16 @@ class Settings(BaseSettings):
                 f"blobs.keep_hours ({self.blobs.keep_hours:g}) is less than retention_hours "
                 f"({self.retention_hours:g}): events would outlive their bodies, so raise the one or lower the other"
             )
+        for number, webhook in enumerate(self.alarms.webhooks):
+            if webhook.private and not self.notify.allow_private:
+                raise ValueError(
+                    f"alarms.webhooks.{number}.url leads to an address that is not public: name another, or set "
+                    "notify.allow_private"
+                )
+        for rule in self.alarms.rules:
+            if rule.pool is not None and rule.pool not in self.inference.pools:
+                known = ", ".join(self.inference.pools) or "none"
+                raise ValueError(f"alarms.rules: {rule.name!r} names pool {rule.pool!r}; there are: {known}")
         if self.seen_hours > self.retention_hours:
             raise ValueError(
                 f"seen_hours ({self.seen_hours:g}) is longer than retention_hours ({self.retention_hours:g}): a "

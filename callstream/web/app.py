@@ -10,13 +10,14 @@ from prometheus_client import CollectorRegistry
 
 from callstream.streams.chain import Chains
 from callstream.web.access import guard
+from callstream.web.alarms import get_alarms
 from callstream.web.blobs import post_blob
 from callstream.web.bodies import expect_within
 from callstream.web.chains import get_chains
 from callstream.web.context import CONTEXT, Context
 from callstream.web.control import get_control, post_cancel, post_cancel_many, post_pause, post_resume
 from callstream.web.dead import get_dead, get_letter, post_discard, post_dry_run, post_redrive, put_input
-from callstream.web.dead_jobs import get_job, get_jobs, post_job, post_job_move
+from callstream.web.dead_jobs import get_job, get_jobs, post_discard_many, post_edit_many, post_job, post_job_move
 from callstream.web.events import post_event
 from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
@@ -119,6 +120,8 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("POST", "/v1/schedules/{name}/trigger", trigger_schedule, Role.SUBMIT),
         Route("GET", "/v1/dead", get_dead, Role.OPERATE),
         Route("POST", "/v1/dead/redrive", post_job, Role.OPERATE, json),
+        Route("POST", "/v1/dead/discard", post_discard_many, Role.OPERATE, json),
+        Route("POST", "/v1/dead/edit", post_edit_many, Role.OPERATE, json),
         Route("GET", "/v1/dead/jobs", get_jobs, Role.OPERATE),
         Route("GET", "/v1/dead/jobs/{id}", get_job, Role.OPERATE),
         Route("POST", "/v1/dead/jobs/{id}/{move}", post_job_move, Role.OPERATE, json),
@@ -135,6 +138,7 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
         Route("GET", "/v1/latency", get_latency, Role.OPERATE),
         Route("GET", "/v1/pools", get_pools, Role.OPERATE),
+        Route("GET", "/v1/alarms", get_alarms, Role.OPERATE),
         Route("GET", "/v1/control", get_control, Role.OPERATE),
         Route("POST", "/v1/control/cancel", post_cancel_many, Role.OPERATE, json),
         Route("POST", "/v1/control/pause", post_pause, Role.OPERATE, json),

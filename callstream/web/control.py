@@ -26,6 +26,7 @@ from callstream.streams import strict_json
 from callstream.streams.event import Json, Strict
 from callstream.streams.keys import TaskId, Tenant, task_key
 from callstream.streams.strict_json import BadJson
+from callstream.streams.topics import TIMER
 from callstream.web.access import CALLER, Caller
 from callstream.web.bodies import parse, read_as, read_json
 from callstream.web.context import CONTEXT, Context
@@ -43,13 +44,19 @@ NEVER_PAUSED = frozenset({"gateway", "paused"})
 
 
 class Why(Strict):
-    """The body of POST /v1/tasks/{id}/cancel."""
+    """What every command takes: why, and by whom (the key's tenant and role if nobody is named)."""
 
     reason: Reason = ""
     by: Who | None = None
 
 
-class CancelMany(Why):
+class Cancelling(Why):
+    """The body of POST /v1/tasks/{id}/cancel: without a `rollback` what the task's steps did stays."""
+
+    rollback: bool = True
+
+
+class CancelMany(Cancelling):
     """The body of POST /v1/control/cancel: a list of ids (of a tenant, the caller's by default), or a filter."""
 
     tasks: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=MOST_LISTED)] | None = None
@@ -75,7 +82,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     """POST /v1/tasks/{id}/cancel: 202 once it is on the log, 200 if it was before; 409 for a task that has ended."""
     context, caller, task = request.app[CONTEXT], request[CALLER], task_in(request.match_info)
     raw = await read_as(request, context.options.max_body_bytes, "application/json") if request.can_read_body else b""
-    why = validated(Why, parse(raw or b"{}", context.options.max_body_bytes))
+    asked = validated(Cancelling, parse(raw or b"{}", context.options.max_body_bytes))
     if (owner := elsewhere(request, task)) is not None:
         return await context.proxy.forward(request, owner, raw or None)
     row = await find(context, caller, task)
@@ -83,7 +90,7 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
         raise unknown(task)
     if has_ended(row) and row["state"] != "cancelled":
         raise Problem(409, "already-ended", f"task {task!r} cannot be cancelled any more: it is {row['state']}")
-    cancel, repeated = await _cancel(context, row, _by(caller, why), why.reason)
+    cancel, repeated = await _cancel(context, row, _by(caller, asked), asked)
     status_url = f"/v1/tasks/{task}"
     headers = {"Location": status_url} | ({REPLAYED: "true"} if repeated else {})
     answer = {"id": task, "status_url": status_url, "state": row["state"], "cancel": cancel}
@@ -95,16 +102,14 @@ async def post_cancel_many(request: web.Request) -> web.Response:
     context, caller = request.app[CONTEXT], request[CALLER]
     asked = validated(CancelMany, await read_json(request, context.options.max_body_bytes))
     if asked.filter is not None:
-        return await _cancel_filter(context, asked.filter, _by(caller, asked), asked.reason)
+        return await _cancel_filter(context, asked.filter, _by(caller, asked), asked)
     owner = Caller(asked.tenant or caller.tenant, caller.role)
     here: list[str] = []
     away: dict[str, list[str]] = {}
     for task in dict.fromkeys(asked.tasks or ()):
         peer = None if HOP in request.headers else context.port.owner(task_key(owner.tenant, task))
         (here if peer is None else away.setdefault(peer, [])).append(task)
-    told_here = await asyncio.gather(
-        *(_cancel_one(context, owner, task, _by(caller, asked), asked.reason) for task in here)
-    )
+    told_here = await asyncio.gather(*(_cancel_one(context, owner, task, _by(caller, asked), asked) for task in here))
     answers = await asyncio.gather(*(_ask(context, request, peer, asked, tasks) for peer, tasks in away.items()))
     rows = {one["id"]: one for one in (*told_here, *(one for answer in answers for one in answer))}
     return json_response({"tasks": [rows[task] for task in dict.fromkeys(asked.tasks or ())]}, status=202)
@@ -150,16 +155,16 @@ async def get_control(request: web.Request) -> web.Response:
     )
 
 
-async def _cancel_filter(context: Context, given: Selection, by: str, reason: str) -> web.Response:
+async def _cancel_filter(context: Context, given: Selection, by: str, how: Cancelling) -> web.Response:
     now = context.clock()
     before = now if given.created_before is None else min(given.created_before, now)
     selected = given.model_dump(exclude={"created_before"})
-    cancel = CancelFilter(at=now, by=by, reason=reason, before=before, **selected)
+    cancel = CancelFilter(at=now, by=by, reason=how.reason, before=before, rollback=how.rollback, **selected)
     await _command(context, cancel)
     return json_response({"filter": told(cancel)}, status=202)
 
 
-async def _cancel(context: Context, row: Json, by: str, reason: str) -> tuple[Json | None, bool]:
+async def _cancel(context: Context, row: Json, by: str, how: Cancelling) -> tuple[Json | None, bool]:
     """The cancel of a task, and whether it was there before."""
     if (found := cancel_of(context, row)) is not None:
         return shown(found), True
@@ -169,19 +174,25 @@ async def _cancel(context: Context, row: Json, by: str, reason: str) -> tuple[Js
     now = context.clock()
     # The clock of the gateway that took the task may be ahead of this one's.
     cancel: Cancel = CancelTask(
-        at=now, by=by, reason=reason, tenant=row["tenant"], task=row["id"], before=max(now, row["created"])
+        at=now,
+        by=by,
+        reason=how.reason,
+        tenant=row["tenant"],
+        task=row["id"],
+        before=max(now, row["created"]),
+        rollback=how.rollback,
     )
     await _command(context, cancel)
     return shown(cancel), False
 
 
-async def _cancel_one(context: Context, owner: Caller, task: str, by: str, reason: str) -> Json:
+async def _cancel_one(context: Context, owner: Caller, task: str, by: str, how: Cancelling) -> Json:
     row = await find(context, owner, task)
     if row is None:
         return {"id": task, "outcome": "unknown"}
     if has_ended(row) and row["state"] != "cancelled":
         return {"id": task, "outcome": "ended", "state": row["state"]}
-    _, repeated = await _cancel(context, row, by, reason)
+    _, repeated = await _cancel(context, row, by, how)
     return {"id": task, "outcome": "cancelled before" if repeated else "cancelled", "state": row["state"]}
 
 
@@ -216,7 +227,7 @@ def _check_known(context: Context, scope: Scope) -> None:
     chains = context.chains
     known = {
         "chain": {chain.name for chain in chains},
-        "service": ({"intake", "review", "notify"} | set(chains.services())) - NEVER_PAUSED,
+        "service": ({"intake", "review", "notify", TIMER} | set(chains.services())) - NEVER_PAUSED,
         "pool": set(context.port.pool_names()),
     }.get(scope.kind)
     name = getattr(scope, scope.kind)

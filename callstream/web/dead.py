@@ -14,10 +14,11 @@ from callstream.agents.letters.commands import Action, Command
 from callstream.agents.letters.cost import cost_of
 from callstream.agents.letters.redrive import CannotRedrive, InputRefused, edited, redriven, refusal, starts
 from callstream.streams.chain import NotRehearsable
-from callstream.streams.conditions import BadCondition, Condition
 from callstream.streams.event import Event, Json
+from callstream.streams.expressions import BadExpression, Expression
 from callstream.streams.keys import TENANT_PATTERN, task_key
-from callstream.tables.letters import KINDS, SAMPLE, STATES, UNREADABLE, WAITING, letter_key, summary
+from callstream.tables import letters
+from callstream.tables.letters import KINDS, STATES, UNREADABLE, WAITING, letter_key, summary
 from callstream.web.access import CALLER
 from callstream.web.bodies import parse, read_as
 from callstream.web.context import CONTEXT
@@ -52,7 +53,7 @@ async def get_dead(request: web.Request) -> web.Response:
     limit, after = _limit(request), _cursor(request)
     try:
         found = await box.find(wanted, after, limit)
-    except BadCondition as error:
+    except BadExpression as error:
         raise bad_condition(error) from None
     answers = await ask_peers(request)
     for told in answers.values():
@@ -150,15 +151,15 @@ def wanted_by(request: web.Request) -> Wanted:
     return Wanted(None if state == "all" else state, condition_of(request.query.get("where", "")))
 
 
-def condition_of(text: str) -> Condition | None:
+def condition_of(text: str) -> Expression | None:
     """The condition of a request, None for an empty one. Raises Problem 400."""
     try:
-        return Condition(text, SAMPLE) if text.strip() else None
-    except BadCondition as error:
+        return letters.condition_of(text) if text.strip() else None
+    except BadExpression as error:
         raise bad_condition(error) from None
 
 
-def bad_condition(error: BadCondition) -> Problem:
+def bad_condition(error: BadExpression) -> Problem:
     """400 for a condition that cannot be used."""
     return Problem(400, "bad-condition", f"where takes a condition in CEL, such as kind == 'refused': {error}")
 
@@ -183,7 +184,7 @@ def who(request: web.Request, by: str) -> str:
 async def _grouped(request: web.Request, wanted: Wanted) -> web.Response:
     try:
         found, whole = await request.app[CONTEXT].port.letters.group(wanted)
-    except BadCondition as error:
+    except BadExpression as error:
         raise bad_condition(error) from None
     groups = {group["cause"]: group for group in found}
     answers = await ask_peers(request)

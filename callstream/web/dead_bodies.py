@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from callstream.agents.letters.commands import MOST_REDRIVES_A_SECOND
-from callstream.streams.conditions import MOST_CHARACTERS
-from callstream.streams.event import Strict
+from callstream.agents.letters.commands import MOST_PATCH_BYTES, MOST_REDRIVES_A_SECOND, MOST_TASKS
+from callstream.streams import strict_json
+from callstream.streams.event import Json, Strict
+from callstream.streams.keys import TaskId, Tenant
+from callstream.tables.letters import MOST_WHERE
 
 Name = Annotated[str, StringConstraints(max_length=200)]
 Reason = Annotated[str, StringConstraints(max_length=500)]
@@ -26,8 +28,54 @@ class Redrive(Decision):
     ask_again: bool = False
 
 
-class RedriveMany(Redrive):
-    """Redrive every waiting letter that `where` holds for, at most `rate` a second."""
+class Many(Strict):
+    """Which letters: those that `where` holds for, or those of some tasks (of the caller's tenant if none is named).
 
-    where: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] = ""
+    At most `rate` of them a second.
+    """
+
+    where: Annotated[str, StringConstraints(max_length=MOST_WHERE)] = ""
+    tenant: Tenant | None = None
+    tasks: Annotated[tuple[TaskId, ...], Field(min_length=1, max_length=MOST_TASKS)] | None = None
     rate: Annotated[float, Field(gt=0, le=MOST_REDRIVES_A_SECOND)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Many":
+        if self.tasks is not None and self.where:
+            raise ValueError("give either tasks or where")
+        if self.tenant is not None and self.tasks is None:
+            raise ValueError("tenant goes with tasks; in where it is tenant == '…'")
+        return self
+
+
+class RedriveMany(Redrive, Many):
+    """Redrive them: every waiting letter if nothing is said."""
+
+
+class DiscardMany(Decision, Many):
+    """Discard them, for a reason. `where` or `tasks` is needed: `true` is every waiting letter."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+    @model_validator(mode="after")
+    def _some(self) -> "DiscardMany":
+        _require_some(self)
+        return self
+
+
+class EditMany(Decision, Many):
+    """Give each another input: the one that it has, with a JSON merge patch (RFC 7386)."""
+
+    patch: Annotated[Json, Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _some(self) -> "EditMany":
+        _require_some(self)
+        if (size := len(strict_json.dumps(self.patch))) > MOST_PATCH_BYTES:
+            raise ValueError(f"patch has {size:,} bytes; at most {MOST_PATCH_BYTES:,} are taken")
+        return self
+
+
+def _require_some(asked: Many) -> None:
+    if asked.tasks is None and not asked.where.strip():
+        raise ValueError("say which letters: tasks, or where (true: every waiting letter)")

@@ -1,44 +1,75 @@
-"""Redriving many dead letters over HTTP: one job, with progress, that can be paused, resumed and cancelled."""
+"""Many dead letters over HTTP, redriven, discarded or edited: one job, with progress, that can be paused."""
 
 import re
+from typing import TypeVar
 
 from aiohttp import web
+from pydantic import BaseModel
 
-from callstream.agents.letters.commands import Action, Command, Job
+from callstream.agents.letters.commands import Action, Command, Does, Job
 from callstream.streams.event import Json
+from callstream.web.access import CALLER
 from callstream.web.bodies import read_json
 from callstream.web.context import CONTEXT
 from callstream.web.dead import command_id, condition_of, who
-from callstream.web.dead_bodies import Decision, RedriveMany
+from callstream.web.dead_bodies import Decision, DiscardMany, EditMany, Many, RedriveMany
 from callstream.web.letters import MOST_JOBS, whole_job
 from callstream.web.peers import ask_peers
 from callstream.web.problems import Problem, validated
 from callstream.web.proxy import HOP
 from callstream.web.tasks import json_response
 
+Body = TypeVar("Body", bound=BaseModel)
 _JOB = re.compile(r"^[a-z0-9][a-z0-9-]{0,63}\Z")
 MOVES = {"pause": Action.PAUSE, "resume": Action.RESUME, "cancel": Action.CANCEL}
 ENDED = ("done", "cancelled")
 
 
 async def post_job(request: web.Request) -> web.Response:
-    """POST /v1/dead/redrive {where, rate?, from_step?, ask_again?, reason?, by?}: 202 once every partition has it."""
-    context = request.app[CONTEXT]
-    asked = validated(RedriveMany, await read_json(request, context.options.max_body_bytes))
-    condition_of(asked.where)
+    """POST /v1/dead/redrive {where? or tasks?, rate?, from_step?, ask_again?, reason?, by?}: a job, as all of these."""
+    asked = await _read(request, RedriveMany)
+    more = {"from_step": asked.from_step, "ask_again": asked.ask_again}
+    return await _begin(request, asked, _command(request, asked, Does.REDRIVE).model_copy(update=more))
+
+
+async def post_discard_many(request: web.Request) -> web.Response:
+    """POST /v1/dead/discard {where or tasks, reason, rate?, by?}."""
+    asked = await _read(request, DiscardMany)
+    return await _begin(request, asked, _command(request, asked, Does.DISCARD))
+
+
+async def post_edit_many(request: web.Request) -> web.Response:
+    """POST /v1/dead/edit {where or tasks, patch, rate?, reason?, by?}: what a patch would spoil is left and told."""
+    asked = await _read(request, EditMany)
+    return await _begin(request, asked, _command(request, asked, Does.EDIT, asked.patch))
+
+
+def _command(
+    request: web.Request, asked: RedriveMany | DiscardMany | EditMany, does: Does, patch: Json | None = None
+) -> Command:
     identity = command_id(request)
-    command = Command(
+    job = Job(
         id=identity,
-        action=Action.JOB,
-        by=who(request, asked.by),
-        reason=asked.reason,
-        from_step=asked.from_step,
-        ask_again=asked.ask_again,
-        job=Job(id=identity, where=asked.where, rate=asked.rate or context.port.letters.rate),
+        does=does,
+        patch=patch,
+        tenant=(asked.tenant or request[CALLER].tenant) if asked.tasks else "",
+        tasks=asked.tasks or (),
+        where=asked.where,
+        rate=asked.rate or request.app[CONTEXT].port.letters.rate,
     )
-    await context.port.letters.all_partitions(command)
-    url = f"/v1/dead/jobs/{identity}"
-    return json_response({"job": identity, "status_url": url}, status=202, headers={"Location": url})
+    return Command(id=identity, action=Action.JOB, by=who(request, asked.by), reason=asked.reason, job=job)
+
+
+async def _begin(request: web.Request, asked: Many, command: Command) -> web.Response:
+    """202 once every partition has the job."""
+    condition_of(asked.where)
+    await request.app[CONTEXT].port.letters.all_partitions(command)
+    url = f"/v1/dead/jobs/{command.id}"
+    return json_response({"job": command.id, "status_url": url}, status=202, headers={"Location": url})
+
+
+async def _read(request: web.Request, model: type[Body]) -> Body:
+    return validated(model, await read_json(request, request.app[CONTEXT].options.max_body_bytes))
 
 
 async def get_jobs(request: web.Request) -> web.Response:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand, as_value
 from callstream.agents.control.controls import Controls
 from callstream.agents.letters.rehearsal import Rehearsal
@@ -67,6 +68,8 @@ class FakePort:
         self.obeys = True
         self.schedules = Directory()
         self.schedules.caught_up()
+        self.alarms = Board()
+        self.alarms.caught_up()
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
@@ -132,7 +135,7 @@ class FakePort:
         if self.obeys:
             command = read_command(event)
             after = apply(self.schedules.get(event.tenant, event.task), command, self._clock())
-            self.schedules.hear(event.key, None if after is None else strict_json.dumps(after.row()))
+            self.schedules.hear(event.key.decode(), None if after is None else strict_json.dumps(after.row()))
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The task's row."""

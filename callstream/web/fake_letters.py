@@ -30,7 +30,7 @@ class FakeLetters:
         self._partitions = partitions
         jobs = JobDesk()
         self.desk = LetterDesk(chains, self._task_row, jobs, clock)
-        self.runner = JobRunner(self.rows, partitions, jobs, self._send_claimed)
+        self.runner = JobRunner(self.rows, partitions, jobs, self._send_claimed, chains)
         self.box = LetterBox(self.rows, partitions, self.send, self._task_row, rehearsal, clock=clock)
 
     def hold(self) -> None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 
 from callstream.agents.letters.commands import Command, Job, to_partition, to_task
 from callstream.agents.letters.cost import Prices
-from callstream.agents.letters.parts import job_key
+from callstream.agents.letters.parts import MOST_REFUSALS, job_key
 from callstream.agents.letters.rehearsal import Rehearsal
 from callstream.agents.letters.store import Shelf
 from callstream.streams import strict_json
-from callstream.streams.conditions import Condition
 from callstream.streams.event import Event, Json
+from callstream.streams.expressions import Expression
 from callstream.streams.keys import partition_of, task_key
 from callstream.tables.letters import JOBS, KINDS, LETTERS, UNREADABLE, done_by, letter_key, summary, values_of
 from callstream.tables.rows import Rows
@@ -37,10 +37,10 @@ class Wanted:
     """Which letters: of that state (None: any), those that a condition holds for."""
 
     state: str | None = None
-    condition: Condition | None = None
+    condition: Expression | None = None
 
     def takes(self, row: Json, now: float) -> bool:
-        """Whether it is one of them. Raises BadCondition."""
+        """Whether it is one of them. Raises BadExpression."""
         if self.state is not None and row["state"] != self.state:
             return False
         return self.condition is None or self.condition.holds(values_of(row, now))
@@ -84,7 +84,7 @@ class LetterBox:
     prices: Prices = field(default_factory=dict)
 
     async def find(self, wanted: Wanted, after: bytes, limit: int) -> Found:
-        """At least the first `limit` letters behind a key, if so many are within reach. Raises BadCondition."""
+        """At least the first `limit` letters behind a key, if so many are within reach. Raises BadExpression."""
         whole = Found()
         now = self.clock()
         for partition in self._open():
@@ -96,7 +96,7 @@ class LetterBox:
         return bounded(whole, limit)
 
     async def group(self, wanted: Wanted) -> tuple[list[Json], bool]:
-        """Causes with how many letters have them, and whether every letter was looked at. Raises BadCondition."""
+        """Causes with how many letters have them, and whether every letter was looked at. Raises BadExpression."""
         groups: dict[str, Json] = {}
         whole = True
         now = self.clock()
@@ -241,7 +241,11 @@ def whole_job(parts: list[Json], partitions: int) -> Json:
     state = next((one for one in ("running", "paused", "cancelled") if one in states), "done")
     told: Json = {name: first[name] for name in ("job", "where", "rate", "by", "reason", "from_step", "ask_again")}
     counted = [part["matched"] for part in parts if part["matched"] is not None]
+    told |= {"does": first.get("does", "redrive"), "tasks": len(first.get("tasks", ())), "patch": first.get("patch")}
+    refusals = [one for part in parts for one in part.get("refusals", ())]
     return told | {
+        "left": sum(part.get("left", 0) for part in parts),
+        "refusals": refusals[:MOST_REFUSALS],
         "state": "running" if len(parts) < partitions and state == "done" else state,
         "created": min(part["created"] for part in parts),
         "changed": max(part["changed"] for part in parts),

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
+from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand, record_of
 from callstream.agents.control.controls import Controls
 from callstream.agents.control.room import ControlRoom
@@ -89,6 +90,7 @@ class LivePort:
         self.pools_set: Callable[[], Iterable[str]] = tuple
         self._reports = Reports()
         self.schedules = Directory()
+        self.alarms = Board()
         self._replayed: OrderedDict[bytes, None] = OrderedDict()
 
     @property

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand
 from callstream.agents.control.controls import Controls
 from callstream.agents.review import Verdict
@@ -229,5 +230,13 @@ class ControlPort(Protocol):
         """Every pool that this gateway knows of."""
 
 
-class GatewayPort(TaskPort, TablePort, SchedulePort, ControlPort, Protocol):
+class AlarmPort(Protocol):
+    """Alarms, as whoever judges told of them."""
+
+    @property
+    def alarms(self) -> Board:
+        """Every incident that is open or ended lately."""
+
+
+class GatewayPort(TaskPort, TablePort, SchedulePort, ControlPort, AlarmPort, Protocol):
     """All that the web needs."""

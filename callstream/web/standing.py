@@ -4,7 +4,7 @@ from callstream.agents.control.commands import Cancel, Subject, Switch, told
 from callstream.agents.inference.admission.decide import Reason
 from callstream.streams.chain import UnknownChain
 from callstream.streams.event import Json
-from callstream.streams.topics import INFER
+from callstream.streams.topics import INFER, TIMER
 from callstream.web.context import Context
 
 
@@ -19,7 +19,12 @@ def cancel_of(context: Context, row: Json) -> Cancel | None:
 
 
 def pause_of(context: Context, row: Json) -> Switch | None:
-    """What of a task is paused: itself, its chain, its tenant, or the service or the pool that it needs next."""
+    """What of a task is paused: itself, its chain, its tenant, or the service or the pool that it needs next.
+
+    The timer is what one needs that waits for its time.
+    """
+    if "waiting" in row and (pause := context.port.controls.paused(None, TIMER)) is not None:
+        return pause
     following = row["next"] or {}
     return context.port.controls.paused(subject_in(row), following.get("service"), _pool(context, row))
 
@@ -38,7 +43,7 @@ def standing(context: Context, row: Json) -> Json:
 
 def shown(cancel: Cancel) -> Json:
     """A cancel as callers see it."""
-    return {"at": cancel.at, "by": cancel.by, "reason": cancel.reason}
+    return {"at": cancel.at, "by": cancel.by, "reason": cancel.reason, "rollback": cancel.rollback}
 
 
 def _pool(context: Context, row: Json) -> str | None:

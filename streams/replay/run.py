@@ -15,12 +15,13 @@ from callstream.streams import topics as names
 from callstream.streams.blobs import BlobMissing, BlobStore, BlobTooLarge, check_out
 from callstream.streams.chain import UnknownChain
 from callstream.streams.event import Event
+from callstream.streams.expressions import Expression, NotEvaluated
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.replay.lineage import Manner, begin, child_of, named
 from callstream.streams.replay.recorded import Reach, Span, Topics
 from callstream.streams.replay.selection import Selection, gone, never_reached
 from callstream.streams.replay.sending import Outlet
-from callstream.streams.replay.where import RuleFailed, Where
+from callstream.streams.replay.where import values_of
 from callstream.streams.topics import topic_of
 from callstream.streams.wire import BadEvent, EventTooLarge, decode
 
@@ -41,7 +42,7 @@ class Wanted:
     task: str | None = None
     since: float | None = None
     until: float | None = None
-    where: Where | None = None
+    where: Expression | None = None
 
     def name(self, manner: Manner) -> str:
         """The replay's name: for one task it follows from the manner alone, by whichever door it comes."""
@@ -147,7 +148,7 @@ class Replay:
 
     async def _states(self, partition: int) -> dict[bytes, str]:
         """How the tasks of a partition ended, if the rule asks for it."""
-        if self._wanted.where is None or not self._wanted.where.needs_state:
+        if self._wanted.where is None or not self._wanted.where.needs("state"):
             return {}
         states: dict[bytes, str] = {}
         for span in await self._topics.spans(topic_of(names.FINISHED), self._wanted.since, partition):
@@ -214,8 +215,8 @@ class Replay:
         if self._wanted.where is None:
             return True
         try:
-            return self._wanted.where.holds(event, states.get(mark(event.key), "running"))
-        except RuleFailed as error:
+            return self._wanted.where.holds(values_of(event, states.get(mark(event.key), "running")))
+        except NotEvaluated as error:
             self.summary.refuse(event.task, f"--where: {error}")
             return False
 

@@ -34,7 +34,7 @@ READS: Mapping[str, Sequence[str]] = {
     **{service: (service,) for service in SERVICES},
     "timer": ("timer",),
     "review": ("review", "verdicts"),
-    "notify": ("finished",),
+    "notify": ("finished", "notify", "alarms"),
     "gateway": (*SERVICES, "timer", "review", "finished", "notified"),
 }
 READY_SECONDS = 60.0

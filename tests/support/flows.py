@@ -97,6 +97,8 @@ ROUTES = {
             Rule("input.number == 14 && outputs.one.missing == 1", "two"),
             Rule("input.number < 10", {"more": 50, "two": 50}),
             Rule("input.number == 20", "more", shadow="two"),
+            Rule("input.number == 60", "two", topic="audit.numbers"),
+            Rule("input.number == 61", END, topic="partner.numbers"),
         )
     )
 }

@@ -44,7 +44,7 @@ PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 SHOWN_BYTES = 6_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
-UNREAD = ("callstream.verdicts", "callstream.pools", "callstream.schedules", "callstream.control")
+UNREAD = ("callstream.verdicts", "callstream.pools", "callstream.schedules", "callstream.control", "callstream.alarms")
 """Topics that no gateway reads within its group."""
 
 Found: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
@@ -331,6 +331,7 @@ class System:
                 "callstream.pools",
                 "callstream.schedules",
                 "callstream.control",
+                "callstream.alarms",
             )
             all_topics = [name for name in await self.admin.list_topics() if name.startswith("callstream.")]
             steps = [name for name in all_topics if name not in taken]
@@ -341,8 +342,8 @@ class System:
                 reads.setdefault(name.split(".")[1], []).append(name)
             reads["review"].append("callstream.verdicts")
             reads["schedule"] = ["callstream.schedules"]
-            reads["notify"] = ["callstream.finished"]
-            shown = [name for name in steps if name != "callstream.paused"]
+            reads["notify"] += ["callstream.finished", *({"callstream.alarms"} & set(places))]
+            shown = [name for name in steps if name not in ("callstream.paused", "callstream.notify")]
             reads["gateway"] = [*shown, *(name for name in taken if name in places and name not in UNREAD)]
             self._known = [
                 (service, [one for name in names for one in places[name]]) for service, names in reads.items()

@@ -36,13 +36,15 @@ class WorkerProcess:
     """`callstream worker` with every service, kept alive by its supervisor until `stop`.
 
     `environment` are settings beside those of the worker's own: data folder and web port. With `wipes` set the data
-    folder is emptied before each start, as on a new machine: its tables then come from their changelogs.
+    folder is emptied before each start, as on a new machine: its tables then come from their changelogs. `program` is
+    the module that is run.
     """
 
     name: str
     folder: Path
     environment: Mapping[str, str]
     wipes: bool = False
+    program: str = "callstream"
     port: int = field(default_factory=lambda: free_port())
     exits: list[Exit] = field(default_factory=list)
     _process: asyncio.subprocess.Process | None = None
@@ -140,7 +142,7 @@ class WorkerProcess:
         own = {"CALLSTREAM_DATA_FOLDER": str(data), "CALLSTREAM_WEB__PORT": str(self.port)}
         with self.log.open("ab") as said:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "callstream", "worker"),
+                *(sys.executable, "-m", self.program, "worker"),
                 env={**os.environ, **self.environment, **own},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=said,

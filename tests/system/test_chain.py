@@ -154,6 +154,23 @@ async def test_a_task_that_fails_leaves_the_catalogue_as_it_was(system: System) 
     assert row["steps"][-1]["notes"] == ["'lamp' is as it was before"]
 
 
+async def test_a_cancelled_task_leaves_the_catalogue_as_it_was_or_keeps_what_it_wrote(system: System) -> None:
+    for product, rollback in (("bowl", True), ("jug", False)):
+        given = {"product_id": product, "title": "A thing", "do": "hang"}
+        told = await system.worker.submit("listing", given)
+
+        async def written(product: str = product) -> bool:
+            return bool(rows(system, "select * from catalogue where product = ?", product))
+
+        await until(written, f"{product} is in the catalogue")
+        async with system.worker.http.post(f"/v1/tasks/{told['id']}/cancel", json={"rollback": rollback}) as answer:
+            assert (answer.status, (await answer.json())["cancel"]["rollback"]) == (202, rollback)
+        row = await system.worker.reaches(told["id"], "cancelled")
+        assert await written() is not rollback
+        assert any(step.get("undo") for step in row["steps"]) is rollback
+        assert ("without rollback: what was done stays" in row["steps"][-1]["notes"]) is not rollback
+
+
 async def test_an_undo_that_always_fails_is_a_dead_letter_and_stops_no_other(system: System) -> None:
     told = await system.worker.submit("listing", {"product_id": "vase", "title": "stuck", "do": "raise"})
     letters = await system.tail("dead")

@@ -235,6 +235,33 @@ async def test_a_bulk_redrive_through_a_kill_does_each_once(system: System, gate
     assert problem["type"].endswith("job-ended")
 
 
+async def test_a_selection_is_discarded_and_edited_by_the_commands(system: System, gate: Path, tmp_path: Path) -> None:
+    # given five letters
+    worker, tasks = system.workers[-1], [f"many-{number}" for number in range(5)]
+    await asyncio.gather(*(worker.submit("gated", product(task, gate), id=task) for task in tasks))
+    for task in tasks:
+        await letter(worker, task, state="waiting")
+    # when two are discarded by name, and the inputs of the others are patched so that their gate is open
+    told = await command(worker, "discard", *tasks[:2], "--reason", "sold out", "--wait")
+    assert "done: 2 of 2 discarded, of 2 tasks" in told
+    patch = tmp_path / "patch.json"
+    patch.write_text('{"gate": "", "title": "A better mug"}')
+    told = await command(worker, "patch", str(patch), "--where", "task.startsWith('many-')", "--wait")
+    assert "done: 3 of 3 edited" in told
+    patch.write_text('{"title": null}')
+    told = await command(worker, "patch", str(patch), "--where", "task == 'many-4'", "--wait")
+    assert "done: 0 of 1 edited, 1 left" in told
+    assert "many-4: the input model of chain gated refuses it" in told
+    # then what was discarded stays so, and the others finish with what they were given
+    for task in tasks[:2]:
+        kept = await letter(worker, task, state="discarded")
+        assert [(entry["action"], entry["reason"]) for entry in kept["audit"]] == [("discard", "sold out")]
+    await command(worker, "redrive", "--where", "task.startsWith('many-')", "--wait")
+    for task in tasks[2:]:
+        await worker.reaches(task, "finished")
+    assert (await worker.reaches(tasks[0], "failed"))["run"] == 0
+
+
 async def test_the_commands_do_the_same(system: System, gate: Path) -> None:
     worker = system.workers[-1]
     await worker.submit("gated", product("cli-1", gate), id="cli-1")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from callstream import settings
-from callstream.node import services_of
+from callstream.services import services_of
 from callstream.streams.loading import load_chains
 
 ROOT = Path(__file__).parents[2]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiokafka import AIOKafkaConsumer
 
 from tests.support.running import QUICK, ROOT, Settings, System, Worker, body, headers, running_system, until
 
@@ -91,8 +92,21 @@ async def test_a_task_goes_where_its_rules_send_it(system: System, number: int, 
     assert row["steps"][1]["notes"][0].startswith("route: ")
 
 
+async def test_a_route_by_topic_copies_or_hands_over_once_to_a_topic_of_others(system: System) -> None:
+    for number, topic, steps in ((60, "audit.numbers", ["one", "two"]), (61, "partner.numbers", ["one"])):
+        await system.worker.submit("routed", {"number": number}, id=f"routed-{number}")
+        row = await system.worker.reaches(f"routed-{number}", "finished")
+        assert [step["step"] for step in row["steps"]] == ["intake", *steps]
+        assert f"to topic '{topic}'" in row["steps"][1]["notes"][0]
+        async with AIOKafkaConsumer(topic, bootstrap_servers=system.bootstrap, auto_offset_reset="earliest") as reader:
+            record = await asyncio.wait_for(reader.getone(), 30)
+            assert body(record)["outputs"]["one"] == {"number": number + 1}
+            assert headers(record)["ce_subject"] == f"routed-{number}".encode()
+            assert not await reader.getmany(timeout_ms=500)
+
+
 async def test_a_circle_and_a_missing_field_fail_and_say_so(system: System) -> None:
-    for number, kind, says in ((13, "hop-limit", "circle"), (14, "route", "no such key: missing")):
+    for number, kind, says in ((13, "hop-limit", "circle"), (14, "route", "no such field: missing")):
         await system.worker.submit("routed", {"number": number}, id=f"routed-{number}")
         row = await system.worker.reaches(f"routed-{number}", "failed")
         assert row["failure"]["kind"] == kind

@@ -32,9 +32,10 @@ PURE = """
     streams.errorclass streams.letters streams.retry_budget streams.routes streams.steady streams.submission
     streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
-    streams.conditions tables.copies tables.latency tables.letters tables.tasks tables.timers
-    agents.letters.commands agents.letters.cost agents.letters.parts agents.letters.redrive
-    agents.control.commands agents.control.controls
+    agents.alarms.incident agents.alarms.judge agents.alarms.sightings agents.alarms.windows
+    streams.expressions tables.copies tables.latency tables.letters tables.tasks tables.timers
+    agents.letters.commands agents.letters.cost agents.letters.merge agents.letters.parts agents.letters.redrive
+    agents.control.ancestry agents.control.commands agents.control.controls
     streams.replay.lineage streams.replay.selection streams.replay.where
     agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
     agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call

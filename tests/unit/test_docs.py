@@ -15,12 +15,17 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from callstream.agents.actor import Actor
+from callstream.agents.alarms.board import Board
+from callstream.agents.alarms.collector import AlarmCollector
+from callstream.agents.alarms.webhooks import AlarmWebhooks
 from callstream.agents.fakes import FakeDelivery, FakePorts, stream
 from callstream.agents.inference.call import Reply
 from callstream.agents.inference.fakes import ScriptedModel
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import build_model
 from callstream.agents.intake import Intake
+from callstream.agents.notification import NotifyOptions
+from callstream.agents.notification.sender import Sender
 from callstream.agents.retry_collector import RetryCollector
 from callstream.agents.steps import StepRole
 from callstream.agents.tools import Tools
@@ -159,7 +164,8 @@ def test_commands_are_there(name: str) -> None:
             " ".join(words[:3]),
         ]:
             if command in known:
-                options = {option for parameter in known[command].params for option in parameter.opts}
+                parameters = known[command].params
+                options = {option for one in parameters for option in (*one.opts, *one.secondary_opts)}
                 used = {word.partition("=")[0] for word in words if word.startswith("--")}
                 assert used <= options | {"--help"}, line
                 break
@@ -309,6 +315,8 @@ def test_metrics_are_there(name: str) -> None:
     options = InferenceOptions.model_validate({"pools": {"writer": {"endpoints": [one]}}})
     build_model(options, registry=registry)
     registry.register(RetryCollector({}))
+    registry.register(AlarmCollector(Board()))
+    AlarmWebhooks((), NotifyOptions(), Sender(NotifyOptions()), registry)
     known = {metric.name for metric in registry.collect()}
     named = {each.removesuffix("_total") for each in re.findall(r"`(callstream_\w+)[`{]", text_of(name))}
     assert named <= known

@@ -241,6 +241,24 @@ def test_what_is_kept_on_disk_follows_the_data_folder(monkeypatch: pytest.Monkey
     assert load().blobs.url == "s3://bucket"
 
 
+def test_alarms_that_cannot_be_meant_are_said(folder: Path) -> None:
+    secret = "whsec_bXkgdmVyeSBzZWNyZXQgc2VjcmV0IGZvciB0ZXN0cyE="
+    hook = f'[[alarms.webhooks]]\nurl = "http://10.0.0.1/hook"\nsecret = "{secret}"\n'
+    write(folder, hook)
+    (said,) = problems()
+    assert "alarms.webhooks.0.url leads to an address that is not public: name another, or set notify" in said
+    assert secret not in said
+    write(folder, hook + "[notify]\nallow_private = true\n")
+    assert load().alarms.webhooks[0].private
+    rule = '[[alarms.rules]]\nname = "open"\nkind = "breaker"\n'
+    write(folder, POOLS + rule + 'threshold = 1\npool = "reader"\n')
+    assert problems() == ("together: alarms.rules: 'open' names pool 'reader'; there are: writer",)
+    write(folder, rule + "threshold = 0\n")
+    assert [said.partition(" (")[0] for said in problems()] == ["alarms.rules.0.threshold = 0"]
+    write(folder, (rule + "threshold = 1\n") * 2)
+    assert "two rules are called 'open'" in problems()[0]
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().partitions = 3

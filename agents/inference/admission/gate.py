@@ -67,26 +67,32 @@ class Pace:
             self._since, self._counted = now, 0
 
 
+@dataclass(frozen=True, slots=True)
+class Fittings:
+    """What a gate works with: what may be spent, whose turn it is, what a call will take, and two clocks.
+
+    `clock` gives seconds that never go back, `wall` epoch seconds. A permit is `good_for` so many.
+    """
+
+    purse: Purse
+    queue: FairQueue
+    estimator: Estimator
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    good_for: float
+
+
 class Gate:
     """Calls that wait for one pool, and what its endpoints may have."""
 
-    def __init__(
-        self,
-        name: str,
-        desks: Sequence[Desk],
-        purse: Purse,
-        queue: FairQueue,
-        estimator: Estimator,
-        clocks: tuple[Callable[[], float], Callable[[], float]],
-        good_for: float,
-    ) -> None:
+    def __init__(self, name: str, desks: Sequence[Desk], fittings: Fittings) -> None:
         self.name = name
         self.desks = tuple(desks)
-        self._purse = purse
-        self._queue = queue
-        self._estimator = estimator
-        self._clock, self._wall = clocks
-        self._good_for = good_for
+        self._purse = fittings.purse
+        self._queue = fittings.queue
+        self._estimator = fittings.estimator
+        self._clock, self._wall = fittings.clock, fittings.wall
+        self._good_for = fittings.good_for
         self._seats: dict[str, _Seat] = {}
         self._numbers = 0
         self._timer: asyncio.TimerHandle | None = None

@@ -8,7 +8,7 @@ from callstream.agents.inference.admission.allowance import DAY_SECONDS, MINUTE_
 from callstream.agents.inference.admission.breaker import Breaker
 from callstream.agents.inference.admission.desk import Desk, own_account
 from callstream.agents.inference.admission.fairness import FairQueue
-from callstream.agents.inference.admission.gate import SEND_SPARE_SECONDS, Gate
+from callstream.agents.inference.admission.gate import SEND_SPARE_SECONDS, Fittings, Gate
 from callstream.agents.inference.admission.purse import NoRows, Purse, SpendingRows
 from callstream.agents.inference.admission.report import MOST_CALLS
 from callstream.agents.inference.admission.tokens import Estimator
@@ -125,19 +125,7 @@ class Gates(Mapping[str, Gate]):
             desks = [self._desks[one.name] for one in pool.endpoints]
             gate = self._gates.get(name)
             if gate is None:
-                gate = self._gates[name] = Gate(
-                    name,
-                    desks,
-                    self._purse,
-                    FairQueue(
-                        {str(lane): weight for lane, weight in options.lanes.items()},
-                        lambda tenant: self._options.tenants.get(tenant, 1),
-                        QUANTUM_TOKENS,
-                    ),
-                    Estimator(max(one.max_answer_tokens for one in pool.endpoints)),
-                    self._clocks,
-                    options.window_margin_seconds - SEND_SPARE_SECONDS,
-                )
+                gate = self._gates[name] = Gate(name, desks, self._fittings(pool))
                 gate.paused = partial(self._is_paused, name)
             else:
                 gate.reconfigured(desks, options.window_margin_seconds - SEND_SPARE_SECONDS)
@@ -145,6 +133,16 @@ class Gates(Mapping[str, Gate]):
             self._gates.pop(name).close()
         self.pools.clear()
         self.pools.update(options.pools)
+
+    def _fittings(self, pool: PoolOptions) -> Fittings:
+        options = self._options
+        queue = FairQueue(
+            {str(lane): weight for lane, weight in options.lanes.items()},
+            lambda tenant: self._options.tenants.get(tenant, 1),
+            QUANTUM_TOKENS,
+        )
+        longest = Estimator(max(one.max_answer_tokens for one in pool.endpoints))
+        return Fittings(self._purse, queue, longest, *self._clocks, options.window_margin_seconds - SEND_SPARE_SECONDS)
 
     def _desk(self, one: EndpointOptions) -> Desk:
         kept = self._desks.get(one.name)

@@ -415,7 +415,7 @@ async def test_what_another_service_answers_for_is_left_to_it() -> None:
         handed.append(delivery)
 
     actor = an_actor(Script(forward), ports)
-    actor.observed, actor.unreadable = frozenset({"callstream.infer"}), look
+    actor.handling.observed, actor.handling.unreadable = frozenset({"callstream.infer"}), look
     await actor.run(stream([unreadable, misplaced]))
     assert await actor.drain(5.0)
     assert (ports.sent, unreadable.acked, handed) == ([], [0, 1], [unreadable])
@@ -679,6 +679,11 @@ async def test_a_long_pause_is_left_to_the_timer_with_what_was_tried() -> None:
         failure=SLOW,
         notes=("attempt 1: slow: not now",),
     )
+
+
+async def test_it_comes_back_to_the_topic_that_the_policy_names() -> None:
+    ports, _ = await timed(Retry(SLOW, 30.0), an_event(), comes_back_to="callstream.elsewhere")
+    assert dict(ports.sent[0].headers)["callstream-destination"] == b"callstream.elsewhere"
 
 
 async def test_what_comes_back_from_the_timer_goes_on_where_it_was() -> None:

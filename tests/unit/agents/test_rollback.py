@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callstream.agents.settle import Work, settle
+from callstream.agents.settle import NO_ROLLBACK, Work, settle
 from callstream.agents.steps import StepRole
 from callstream.streams.chain import Cell, Chain, Chains
 from callstream.streams.event import MAX_HOPS, TASK_UNDO, End, Event, Failure, Hop
-from callstream.streams.outcome import Bury, Finish, Forward, Hold, Keep, Outcome
+from callstream.streams.outcome import Bury, Cancelled, Finish, Forward, Hold, Keep, Outcome
 from callstream.streams.wire import MAX_BODY_BYTES, Record, decode
 from callstream.tables.durable import NoCell
 from tests.support.events import Input, Say, an_event
@@ -124,6 +124,16 @@ def test_what_undoes_a_step_can_neither_hold_nor_finish_the_task(outcome: Outcom
     _, back = settle(an_event(), Bury(BROKEN), work("a"), known)
     with pytest.raises(TypeError, match="ends in Forward or Bury"):
         settle(read(back)[1], outcome, work("a"), known)
+
+
+def test_a_cancelled_task_is_undone_or_keeps_what_it_wrote_and_its_trail_says_which() -> None:
+    known = chains(True, True)
+    event = an_event(sequence=2)
+    for rollback, passed in ((True, ["s-b", "s-a"]), (False, [])):
+        services, ended, letters = way_back(known, settle(event, Cancelled("by ada", None, rollback), work("b"), known))
+        assert (services, ended.body.end, letters) == (passed, End.CANCELLED, [])
+        assert any(hop.undo for hop in ended.body.trail) is rollback
+        assert (NO_ROLLBACK in ended.body.trail[0].notes) is not rollback
 
 
 def test_a_chain_that_is_gone_and_a_task_that_is_too_large_still_come_to_their_end() -> None:

@@ -55,6 +55,31 @@ def test_the_start_of_a_chain_has_routes_too() -> None:
     assert steps == ["intake", "copy", "cheap", "check"]
 
 
+def test_a_rule_with_a_topic_sends_a_copy_there_and_the_task_goes_on() -> None:
+    chains = chains_with(facts=rules(Rule("tenant == 'acme'", "check", topic="audit.copy")))
+    (copied, copy), (following, event) = sent(an_event(), Forward({"said": 1}), chains)
+    assert (copied, following) == ("audit.copy", "moderate")
+    assert copy == event
+    assert event.body.trail[-1].notes[-1].endswith("to 'check', a copy to topic 'audit.copy'")
+    assert sent(an_event(), Forward({"said": 1}), chains)[0] == (copied, copy)
+    assert [topic for topic, _ in sent(an_event(tenant="other"), Forward(), chains)] == ["infer"]
+
+
+def test_with_the_end_it_hands_the_task_over() -> None:
+    chains = chains_with(facts=rules(Rule("true", END, topic="partner-orders")))
+    (handed, event), (finished, ended) = sent(an_event(), Forward({"said": 1}), chains)
+    assert (handed, finished) == ("partner-orders", "finished")
+    assert (event.body.end, event.body.outputs, ended.body.end) == (None, {"facts": {"said": 1}}, End.FINISHED)
+    assert ended.body.trail[-1].notes[-1].endswith("handed over to topic 'partner-orders'")
+
+
+def test_a_sandbox_sends_nothing_outside_and_says_so() -> None:
+    chains = chains_with(facts=rules(Rule("true", END, topic="partner-orders")))
+    [(finished, ended)] = sent(an_event(sandbox=True), Forward(), chains)
+    assert (finished, ended.body.end) == ("finished", End.FINISHED)
+    assert ended.body.trail[-1].notes[-1].endswith("handed over to topic 'partner-orders' (not in a sandbox)")
+
+
 def test_a_rule_may_end_the_task() -> None:
     steps, ended = way(chains_with(facts=rules(Rule("outputs.facts.said == 1", END))))
     assert (steps, ended.body.end) == (["intake", "facts"], End.FINISHED)
@@ -96,13 +121,26 @@ def test_a_circle_ends_at_the_limit_of_hops_and_says_so() -> None:
     assert "circle" in ended.body.failure.message
 
 
+def test_a_rule_that_would_run_long_buries_the_task_and_is_not_run() -> None:
+    loops = "outputs.big.all(x, outputs.big.all(y, x == y))"
+    chains = chains_with(facts=rules(Rule(loops, "copy")))
+    event = an_event(outputs={"big": {f"m{number}": number for number in range(2_000)}})
+    (first, letter), (second, _) = sent(event, Forward(), chains)
+    assert (first, second) == ("dead", "finished")
+    assert letter.body.failure is not None
+    assert "too large for its loops" in letter.body.failure.message
+    stands_in = chains_with(facts=rules(Rule(loops, "copy"), on_error="check"))
+    [(service, _)] = sent(event, Forward(), stands_in)
+    assert service == "moderate"
+
+
 def test_a_rule_that_fails_buries_the_task_with_the_reason() -> None:
     chains = chains_with(facts=rules(Rule("outputs.facts.brand == 'x'", "copy")))
     (first, letter), (second, ended) = sent(an_event(), Forward({"said": 1}), chains)
     assert (first, second) == ("dead", "finished")
     assert letter.body.failure is not None
     assert (letter.body.failure.kind, letter.body.failure.step) == ("route", "facts")
-    assert "no such key: brand" in letter.body.failure.message
+    assert "no such field: brand" in letter.body.failure.message
     assert ended.body.end is End.FAILED
 
 

@@ -32,9 +32,9 @@ def test_a_task_says_what_it_waits_for() -> None:
     row: dict[str, Any] = {"id": "mug-1", "state": "running", "chain": "quick", "version": 1, "priority": "normal"}
     row |= {"created": 1.0, "steps": []}
     waiting = {"reason": "paused", "waits_for": "resume of chain quick", "paused": PAUSE}
-    text = shown(tree({**row, "waiting": waiting, "cancel": {"at": 1.0, "by": "ada", "reason": ""}}))
+    text = shown(tree({**row, "waiting": waiting, "cancel": {"at": 1.0, "by": "ada", "reason": "", "rollback": False}}))
     assert "by ada[1]: costs · waits for resume of chain quick" in text
-    assert "cancelled by ada, about to end" in text
+    assert "cancelled by ada, about to end, without rollback" in text
     aside = {"pool": "copywriter", "reason": "fair share", "waits_for": "its turn", "put_aside": 3}
     assert "copywriter: fair share, behind what waits for its turn" in shown(tree({**row, "waiting": aside}))
 

@@ -1,14 +1,16 @@
 """The program as it meets its user: help, errors in one line, exit codes."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from callstream import __version__
+from callstream.alarming import BadAlarmRule
 from callstream.app import run_worker
 from callstream.cli import main
-from callstream.node import UnknownService
+from callstream.services import UnknownService
 from callstream.settings import load
 
 
@@ -98,16 +100,40 @@ def test_the_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().out.startswith("not running: ")
 
 
+SHOP = (
+    "from callstream.streams.chain import Chain, Step\n"
+    "from pydantic import BaseModel\n"
+    "class Copy(Step):\n"
+    "    name, service = 'copy', 'infer'\n"
+    "CHAIN = Chain('shop', BaseModel, (Copy(),))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"chain": "shpo"}, "alarms.rules: 'mine' names chain 'shpo'; there are: shop"),
+        ({"step": "coyp"}, "alarms.rules: 'mine' names step 'coyp'; there are: copy, intake, notify"),
+        ({"chain": "shop", "step": "x"}, "names step 'x'; there are of chain shop: copy, intake, notify"),
+        ({"service": "infre"}, "names service 'infre'; there are: gateway, intake, infer"),
+    ],
+)
+def test_a_rule_that_names_what_is_not_there_is_refused_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: dict[str, str], said: str
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.setenv("CALLSTREAM_CHAINS", '["shop.py:CHAIN"]')
+    rule = {"name": "mine", "kind": "dead_letters", "threshold": 1, **names}
+    monkeypatch.setenv("CALLSTREAM_ALARMS__RULES", json.dumps([rule]))
+    with pytest.raises(BadAlarmRule, match=re.escape(said)):
+        run_worker(load())
+    assert not (tmp_path / ".callstream").exists()
+
+
 def test_a_service_that_there_is_not_is_refused_before_anything_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "shop.py").write_text(
-        "from callstream.streams.chain import Chain, Step\n"
-        "from pydantic import BaseModel\n"
-        "class Copy(Step):\n"
-        "    name, service = 'copy', 'infer'\n"
-        "CHAIN = Chain('shop', BaseModel, (Copy(),))\n"
-    )
+    (tmp_path / "shop.py").write_text(SHOP)
     monkeypatch.setenv("CALLSTREAM_CHAINS", '["shop.py:CHAIN"]')
     with pytest.raises(UnknownService, match="no service is called 'infre'; there are: gateway, intake, infer"):
         run_worker(load(), ["infre"])

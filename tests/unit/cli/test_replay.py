@@ -57,8 +57,8 @@ def test_the_name_of_one_tasks_replay_does_not_hang_on_where_it_was_looked_for()
         ({"chain": "shop", "since": "2033-01-01T00:00:00Z"}, None, "lies in the future"),
         ({"task": "a", "since": "2033-01-01T00:00:00Z"}, "copy", "lies in the future"),
         ({"chain": "shop", "since": SINCE, "until": SINCE}, None, "--until .* is not after --since"),
-        ({"chain": "shop", "since": SINCE, "where": "chain =="}, None, "--where: the rule does not parse"),
-        ({"chain": "shop", "since": SINCE, "where": "colour == 1"}, None, "--where: 'colour' is no variable"),
+        ({"chain": "shop", "since": SINCE, "where": "chain =="}, None, "--where: it cannot be parsed"),
+        ({"chain": "shop", "since": SINCE, "where": "colour == 1"}, None, "--where: 'colour' is not known"),
     ],
 )
 def test_what_means_nothing_is_refused(options: dict[str, str], step: str | None, said: str) -> None:

@@ -2,6 +2,7 @@ import pytest
 
 from callstream.streams.chain import Chain, Chains
 from callstream.streams.declare import differences, plan, tables_of
+from callstream.streams.routes import END, Routes, Rule
 from callstream.streams.topics import TopicPlan
 from callstream.streams.wire import MAX_RECORD_BYTES
 from tests.support.events import Input, Say
@@ -37,9 +38,18 @@ def test_all_topics_have_the_same_partitions_and_tables_are_compacted_only() -> 
     plans = plan(CHAINS, 12, 3, 60.0)
     assert {(topic.partitions, topic.replicas) for topic in plans} == {(12, 3)}
     assert {topic.name for topic in plans if topic.compacted} == {
+        "callstream.alarms",
         "callstream.control",
         *(f"callstream-{service}-{table}-changelog" for service, table in tables_of(CHAINS)),
     }
+
+
+def test_a_topic_that_a_route_names_is_made_if_it_is_missing_and_else_left_as_it_is() -> None:
+    routes = {"facts": Routes((Rule("true", "copy", topic="audit"), Rule("true", END, topic="audit")))}
+    steps = Say("facts", "prepare"), Say("copy", "infer")
+    [audit] = [one for one in plan(Chains([Chain("shop", Input, steps, routes=routes)]), 8, 1, 60.0) if not one.ours]
+    assert (audit.name, audit.partitions, audit.compacted) == ("audit", 8, False)
+    assert differences(audit, 3, {"cleanup.policy": "compact"}) == []
 
 
 def test_a_dead_letter_has_room_for_any_record_and_its_reason() -> None:

@@ -12,7 +12,7 @@ KINDS = sorted(
         kind
         for folder in ("streams", "agents", "callstream")
         for path in (ROOT / folder).rglob("*.py")
-        for kind in re.findall(r"""(?:Failure\(kind=|_bury\(|_again\(\s*event, )"([a-z-]+)\"""", path.read_text())
+        for kind in re.findall(r"""(?:Failure\(kind=|_bury\(|NotTaken\(\s*)"([a-z-]+)\"""", path.read_text())
     }
     | set(map(str, Kind))
 )

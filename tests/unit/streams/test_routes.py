@@ -57,9 +57,9 @@ def test_the_first_rule_that_is_true_decides_and_without_one_the_next_step_follo
 @pytest.mark.parametrize(
     ("when", "why"),
     [
-        ("outputs.facts.brand == 'Nordwind'", "no such key: brand"),
+        ("outputs.facts.brand == 'Nordwind'", "no such field: brand; guard it with has(…)"),
         ("input.title > 3", "No such overload"),
-        ("input.title", "it gave str, not true or false"),
+        ("input.title", "it gives str, not true or false"),
         ("1 / 0 == 1", "division by zero"),
     ],
 )
@@ -77,12 +77,17 @@ def test_a_rule_that_fails_is_told_in_full_unless_a_step_stands_in(when: str, wh
 @pytest.mark.parametrize(
     ("when", "why"),
     [
-        ("tenant ==", "does not parse"),
-        ("", "does not parse"),
-        ("(" * 400 + "true" + ")" * 400, "does not parse"),
-        ("tennant == 'acme'", "there is no 'tennant'; there are: chain, input, outputs"),
+        ("tenant ==", "it cannot be parsed"),
+        ("", "it cannot be parsed"),
+        ("(" * 400 + "true" + ")" * 400, "it cannot be parsed"),
+        ("tennant == 'acme'", "'tennant' is not known; known are: chain, input, outputs"),
         ("true || " * 200 + "true", "1,604 characters; at most 1,000"),
-        ("input.a.all(x, input.a.all(y, input.a.exists(z, x == y)))", "more than 2 of all, exists"),
+        (
+            "input.a.all(x, input.a.all(y, input.a.exists(z, x == y)))",
+            "it has 3 loops (all, exists, exists_one, map, filter); at most 2 are run",
+        ),
+        ("[1].//\nall(x, [1].//\nall(y, [1].//\nall(z, true)))", "a line break"),
+        ("cel.bind(x, input.a + input.a, x == x)", "binds or transforms"),
     ],
 )
 def test_what_is_no_rule_is_refused_when_it_is_declared(when: str, why: str) -> None:
@@ -95,6 +100,25 @@ def test_what_is_no_rule_is_refused_when_it_is_declared(when: str, why: str) -> 
 def test_weights_are_whole_numbers(weights: Any) -> None:
     with pytest.raises(ValueError, match="weights"):
         Rule("true", weights)
+
+
+@pytest.mark.parametrize(
+    ("topic", "why"),
+    [
+        ("", "a name has 1 to 249"),
+        ("x" * 250, "a name has 1 to 249"),
+        ("a/b", "a name has 1 to 249"),
+        ("orders\n", "a name has 1 to 249"),
+        ("..", "a name has 1 to 249"),
+        ("callstream.dead", "is reserved: events go to a service by the name of its step"),
+        ("callstream-gateway-tasks-changelog", "is reserved"),
+        ("__consumer_offsets", "is reserved"),
+    ],
+)
+def test_a_topic_has_a_name_that_is_nobody_elses(topic: str, why: str) -> None:
+    with pytest.raises(ValueError, match="topic") as refused:
+        Rule("true", END, topic=topic)
+    assert why in str(refused.value)
 
 
 @pytest.mark.parametrize("count", [0, MOST_RULES + 1])

@@ -242,6 +242,14 @@ def test_a_task_that_has_ended_is_not_cancelled_any_more_and_a_cancelled_one_end
         assert fold(row, second, CHAINS, 2.0) == (row, ())
 
 
+def test_a_task_whose_caller_is_told_again_stays_as_it_ended() -> None:
+    row, _ = folded(FINISHED)
+    waiting = Waiting(reason=WaitReason.RETRY, until=9.0, started=1.0, attempts=1)
+    again = replace(FINISHED[-1], attempt=2).with_body(waiting=waiting)
+    for event in (again, replace(again, type=TASK_WAITING)):
+        assert fold(row, event, CHAINS, 99.0) == (row, ())
+
+
 def test_a_replayed_task_shows_its_parents_steps_and_counts_only_its_own() -> None:
     # given the event that starts a replay behind one step
     child = replace(FINISHED[2], task="mug-1~0", parent="mug-1", inherited=2, sandbox=True)

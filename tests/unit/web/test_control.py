@@ -38,10 +38,24 @@ async def test_a_task_is_cancelled_once_and_says_so(client: Client, port: FakePo
     assert (first.status, again.status, await again.json()) == (202, 200, told)
     assert (again.headers["Idempotent-Replayed"], first.headers["Location"]) == ("true", "/v1/tasks/mug-1")
     assert (told["id"], told["state"], told["status_url"]) == ("mug-1", "accepted", "/v1/tasks/mug-1")
-    assert (await row(client, "mug-1"))["cancel"] == told["cancel"] == WHY | {"at": told["cancel"]["at"]}
+    assert (
+        (await row(client, "mug-1"))["cancel"] == told["cancel"] == WHY | {"at": told["cancel"]["at"], "rollback": True}
+    )
     port.end("default", "mug-1", "cancelled")
     assert (await client.post("/v1/tasks/mug-1/cancel")).status == 200
     assert "cancel" not in await row(client, "mug-1")
+
+
+async def test_a_cancel_says_whether_what_was_done_is_undone_and_the_first_one_stands(client: Client) -> None:
+    for task in ("a", "b"):
+        await post(client, "/v1/tasks", submission(id=task))
+    assert (await post(client, "/v1/tasks/a/cancel", {"rollback": False}))["cancel"]["rollback"] is False
+    assert (await post(client, "/v1/tasks/a/cancel", {"rollback": True}, 200))["cancel"]["rollback"] is False
+    await post(client, "/v1/control/cancel", {"tasks": ["b"], "rollback": False})
+    assert (await row(client, "b"))["cancel"]["rollback"] is False
+    told = await post(client, "/v1/control/cancel", {"filter": {"chain": "product-copy"}, "rollback": False})
+    assert told["filter"]["rollback"] is False
+    await post(client, "/v1/tasks/a/cancel", {"rollback": "perhaps"}, 422)
 
 
 async def test_a_task_whose_gateway_has_a_clock_ahead_is_cancelled_all_the_same(client: Client, port: FakePort) -> None:
@@ -96,6 +110,7 @@ async def test_a_filter_takes_the_tasks_of_before(client: Client, port: FakePort
         **WHY,
         "before": told["filter"]["at"],
         "at": told["filter"]["at"],
+        "rollback": True,
     }
     await post(client, "/v1/tasks", submission(id="later"))
     assert "cancel" in await row(client, "before")

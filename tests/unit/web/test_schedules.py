@@ -168,7 +168,7 @@ async def test_schedules_of_another_tenant_do_not_exist(start: Start) -> None:
 
 
 async def test_a_gateway_that_does_not_know_yet_says_so(client: Client, port: FakePort) -> None:
-    port.schedules.restart()
+    port.schedules.ready = False
 
     for response in (await client.get("/v1/schedules"), await client.put(NIGHTLY, json=a_body())):
         assert response.status == 503

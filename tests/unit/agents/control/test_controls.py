@@ -1,5 +1,6 @@
 """Commands as records and what is in force of them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from callstream.agents.control.ancestry import above
 from callstream.agents.control.commands import (
     AnyCommand,
     BadCommand,
@@ -23,7 +25,10 @@ from callstream.agents.control.commands import (
     told,
 )
 from callstream.agents.control.controls import Controls, TooMany, subject_in, subject_of
+from callstream.agents.joining import Join
+from callstream.agents.joining.subtasks import started
 from callstream.streams.event import TASK_HELD, Event
+from callstream.streams.outcome import FanOut, Subtask
 from callstream.streams.wire import encode
 from tests.support.events import EVENTS, an_event
 
@@ -132,6 +137,56 @@ def test_a_task_that_comes_later_under_the_same_id_is_not_cancelled() -> None:
     assert controls.cancelled(Subject("acme", "mug-1", "shop", 20.5)) is None
     assert controls.cancelled(Subject("acme", "mug-2", "shop", 10.0)) is None
     assert controls.cancelled(Subject("a", "mug-1", "shop", 10.0)) is None
+
+
+def test_a_filter_that_keeps_what_was_done_replaces_none_that_undoes_it() -> None:
+    undoes = CancelFilter(at=20.0, by="ada", chain="shop", before=20.0)
+    keeps = CancelFilter(at=21.0, by="ada", chain="shop", before=20.0, rollback=False)
+    for commands in ((undoes, keeps), (keeps, undoes)):
+        assert after(*commands).cancelled(MUG) == undoes
+    assert read(keeps.key, as_value(keeps)) == keeps
+
+
+def sub_task(event: Event, chain: str = "part", number: int = 1, now: float = 99.0) -> Event:
+    """A sub-task of an event's task, as its fan-out starts it."""
+    done = replace(event, sequence=event.sequence + 1)
+    return started(event, done, FanOut([Subtask(chain, {})] * number), Join(), now)[-1]
+
+
+def test_a_cancelled_task_takes_what_it_has_started_with_it_however_deep_and_late() -> None:
+    parent = an_event(time=10.0)
+    child = sub_task(parent)
+    grandchild = sub_task(replace(child, sequence=1), "deep")
+    stranger = sub_task(an_event(task="mug-10", time=10.0))
+    controls = after(cancel(before=20.0))
+    assert [controls.cancelled(subject_of(one)) is not None for one in (parent, child, grandchild, stranger)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    # but not one of the same id that was accepted later, nor a task that only looks like one
+    assert controls.cancelled(subject_of(sub_task(an_event(time=20.5)))) is None
+    assert controls.cancelled(subject_of(an_event(task="mug-1~1.1", time=10.0))) is None
+    # a sub-task alone leaves the task above it and the others
+    alone = after(cancel(task="mug-1~1.1", before=200.0))
+    found = [alone.cancelled(subject_of(one)) is not None for one in (parent, sub_task(parent, number=2), grandchild)]
+    assert found == [False, False, True]
+    # and a filter of the parent's chain takes them, too
+    by_chain = after(CancelFilter(at=20.0, by="ada", chain="shop", state="running", before=20.0))
+    assert by_chain.cancelled(subject_of(grandchild)) is not None
+
+
+def test_headers_say_what_is_above_a_sub_task() -> None:
+    deep = sub_task(replace(sub_task(an_event(time=10.25)), sequence=1))
+    subject = subject_of(deep)
+    assert [(one.task, one.chain, one.time) for one in subject.above] == [
+        ("mug-1", "shop", 10.25),
+        ("mug-1~1.1", "part", 99.0),
+    ]
+    assert subject_in(encode(deep, "x").headers) == subject
+    for text in ("", "x", "a/b", "1/2/3", "1970-01-01T00:00:10Z/mug-1/shop/more", ",,", "99999-01-01T00:00:00Z/a/b"):
+        assert above("acme", text) == ()
 
 
 def test_a_pause_lasts_until_it_is_ended() -> None:

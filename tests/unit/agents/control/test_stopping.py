@@ -1,7 +1,7 @@
 """An actor that obeys commands: what is cancelled ends once, what is paused is sent aside, the rest goes on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from callstream.agents.actor import Actor
 from callstream.agents.aside import Aside, Job
 from callstream.agents.control.commands import CancelTask, Scope, Subject, Switch, as_value
 from callstream.agents.control.controls import Controls
-from callstream.agents.control.holding import cancelled_holds
+from callstream.agents.control.holding import Holds
 from callstream.agents.control.pausing import PausedAside, PausedRole
 from callstream.agents.control.stopping import Stops
 from callstream.agents.fakes import FakeDelivery, FakePorts, deliver, stream
@@ -20,12 +20,14 @@ from callstream.agents.inference.receipts_state import Receipt, State
 from callstream.agents.lot import Bucket, Lot, Parked
 from callstream.agents.ports import Delivery
 from callstream.agents.review import held_row
+from callstream.agents.settle import NO_ROLLBACK
 from callstream.agents.steps import StepRole
 from callstream.streams import strict_json
 from callstream.streams.chain import Attempts, Cell, Chain, Chains, Step
 from callstream.streams.event import TASK_HELD, End, Event, Failure
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Forward, Outcome, Retry
+from callstream.streams.ownership import Claim
 from callstream.streams.wire import Record, decode
 from callstream.tables.fakes import MemoryRows
 from tests.support.events import Input, Say, an_event
@@ -143,6 +145,14 @@ async def test_an_event_of_a_cancelled_task_ends_and_does_not_begin() -> None:
     )
     assert ended.body.failure == Failure(kind="cancelled", message="cancelled by ada: not needed", step="copy")
     assert (bench.step.began, delivery.acked, bench.ports.crashes) == ([], [0], [])
+
+
+async def test_a_cancel_without_rollback_ends_a_task_as_it_stands() -> None:
+    bench = Bench()
+    bench.command(cancel(rollback=False))
+    await bench.read("mug-1")
+    [(topic, ended)] = bench.sent()
+    assert (topic, ended.body.end, ended.body.trail[-1].notes[-1]) == ("finished", End.CANCELLED, NO_ROLLBACK)
 
 
 async def test_whenever_and_wherever_a_cancelled_task_is_met_its_end_is_the_same_record() -> None:
@@ -430,21 +440,25 @@ async def test_a_cancelled_task_ends_where_it_is_paused() -> None:
     assert ended.body.failure.step == "copy"
 
 
-async def test_cancelled_holds_are_found_in_the_table_of_reviews() -> None:
-    rows = MemoryRows(2)
-    for task in ("mug-1", "mug-2"):
-        event = an_event(task=task, sequence=3, type=TASK_HELD, held="why")
+async def test_the_desk_is_told_of_cancelled_holds_by_the_held_event_itself() -> None:
+    rows, sent = MemoryRows(2), list[tuple[Event, int]]()
+    mug = an_event(task="mug-1", sequence=3, type=TASK_HELD, held="why").extended(ancestry="x")
+    for event in (mug, an_event(task="mug-2", sequence=3, type=TASK_HELD, held="why")):
         await rows.write(rows.claim(1), event.key, strict_json.dumps(held_row(event, None)))
     ended = {**held_row(an_event(task="mug-3", type=TASK_HELD), None), "state": "decided"}
     await rows.write(rows.claim(1), b"4:acme:mug-3", strict_json.dumps(ended))
 
+    async def send(record: Record, claim: Claim) -> None:
+        assert record.topic == "callstream.review"
+        sent.append((read(record), claim.partition))
+
     def wanted(subject: Subject | None) -> bool:
         return subject is not None and subject.task in ("mug-1", "mug-3") and subject.state == "held"
 
-    found: AsyncIterator[list[Job]] = cancelled_holds(rows, wanted)
-    [[job]] = [jobs async for jobs in found]
-    assert decode(job.delivery.value, job.delivery.headers) == an_event(sequence=3, type=TASK_HELD, held="why")
-    assert (job.delivery.topic, job.delivery.partition, job.ticket) == ("callstream.review", 1, None)
+    holds = Holds(rows, send)
+    for _ in range(3):
+        assert [jobs async for jobs in holds.cancelled(wanted)] == [[]]
+    assert sent == [(mug, 1)]
 
 
 async def test_what_was_picked_out_of_the_lot_is_not_taken_in_its_turn() -> None:

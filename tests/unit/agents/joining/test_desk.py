@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from callstream.agents.actor import Actor
+from callstream.agents.control.commands import CancelTask, as_value
+from callstream.agents.control.controls import Controls
 from callstream.agents.fakes import FakePorts, deliver, stream
 from callstream.agents.joining import Join
 from callstream.agents.joining.desk import JoinDesk
@@ -15,7 +17,7 @@ from callstream.agents.settle import Work, settle
 from callstream.streams import strict_json
 from callstream.streams.chain import Cell, Chain, Chains
 from callstream.streams.event import End, Event, Failure, Json
-from callstream.streams.outcome import Bury, FanOut, Forward, Keep, Outcome, Resume, Subtask
+from callstream.streams.outcome import Bury, Cancelled, FanOut, Forward, Keep, Outcome, Resume, Subtask
 from callstream.streams.ownership import Claim, LostOwnership
 from callstream.streams.wire import Record, decode
 from callstream.tables.fakes import MemoryRows
@@ -31,12 +33,20 @@ class Desk:
         self.now = 1_000.0
         self.ports = FakePorts()
         self.key = an_event().key
+        self.controls = Controls()
+
+    def cancel(self, rollback: bool = True) -> CancelTask:
+        """The task is cancelled."""
+        command = CancelTask(at=900.0, by="ada", tenant="acme", task="mug-1", before=900.0, rollback=rollback)
+        self.controls.hear(command.key, as_value(command))
+        return command
 
     def rows(self, _: Cell | None = None) -> JoinRows:
         return JoinRows(self.table, self.table.claim(0), self.key)
 
     async def act(self, event: Event) -> Outcome:
-        return await JoinDesk(self.chains, self.rows, lambda: self.now).act(event, self.ports.cells.get(b""))  # type: ignore[arg-type]
+        desk = JoinDesk(self.chains, self.rows, lambda: self.now, self.controls.cancelled)
+        return await desk.act(event, self.ports.cells.get(b""))  # type: ignore[arg-type]
 
     async def after(self, *events: Event) -> list[Outcome]:
         """What follows from each, those that nothing follows from left out."""
@@ -188,6 +198,81 @@ async def test_a_join_does_not_wait_beyond_the_tasks_deadline() -> None:
     outcome = await desk.act(due)
     assert isinstance(outcome, Resume)
     assert outcome.outcome == Bury(Failure(kind="join", message="in time 0 of 3 sub-tasks finished; it takes 3"))
+
+
+CANCELLED = Cancelled("cancelled by ada", rollback=False)
+
+
+@pytest.mark.parametrize("met_by", ["task", "sub-task", "look"])
+async def test_a_cancelled_task_does_not_wait_whatever_comes_next(met_by: str) -> None:
+    desk = Desk(Join())
+    waiting, ends = fan(desk)
+    if met_by != "task":
+        assert await desk.after(waiting, ends[0]) == []
+    desk.cancel(rollback=False)
+    told_so = await told_cancelled(desk) if met_by == "look" else [waiting if met_by == "task" else ends[1]]
+    [outcome] = await desk.after(*told_so)
+    assert isinstance(outcome, Resume)
+    assert (outcome.event, outcome.outcome) == (waiting.extended(subtasks=None), CANCELLED)
+    # and it ends so again if that comes again, and once: the ends of its sub-tasks come too late
+    assert await desk.after(*told_so) == [outcome]
+    assert await desk.after(*[end for end in ends if end not in told_so]) == []
+    assert await told_cancelled(desk) == []
+    desk.now += 10**6
+    assert await told(desk) == []
+
+
+async def told_cancelled(desk: Desk) -> list[Event]:
+    """What a look for cancelled tasks tells."""
+    sent: list[Event] = []
+
+    async def send(record: Record, _: Claim) -> None:
+        sent.append(read(record))
+
+    look = DueLook(desk.table, send, lambda: desk.now, desk.controls.cancelled)
+    for _ in range(3):
+        assert [jobs async for jobs in look.cancelled()] == [[]]
+    return sent
+
+
+async def test_a_desk_that_has_not_heard_the_command_obeys_what_it_is_told() -> None:
+    desk, deaf = Desk(Join(least=1)), Controls()
+    waiting, ends = fan(desk)
+    await desk.after(waiting, ends[0])
+    desk.cancel()
+    [due] = await told_cancelled(desk)
+    desk.controls = deaf
+    outcome = await desk.act(due)
+    assert isinstance(outcome, Resume)
+    assert outcome.outcome == Cancelled("cancelled by ada")
+
+
+async def test_a_join_of_another_task_is_not_told() -> None:
+    desk = Desk(Join())
+    await desk.act(fan(desk)[0])
+    other = CancelTask(at=900.0, by="ada", tenant="acme", task="mug-2", before=900.0)
+    desk.controls.hear(other.key, as_value(other))
+    assert await told_cancelled(desk) == []
+
+
+async def test_a_cancel_survives_a_kill_at_each_write() -> None:
+    for writes in range(14):
+        desk = Desk(Join())
+        waiting, ends = fan(desk)
+        desk.table.left = writes
+        outcomes = []
+        for number, event in enumerate([waiting, *ends]):
+            if number == 2:
+                desk.cancel()
+            try:
+                outcome = await desk.act(event)
+            except LostOwnership:
+                desk.table.left = 10**9
+                outcome = await desk.act(event)
+            outcomes.append(outcome)
+        [ended] = [one for one in outcomes if one != Keep()]
+        assert isinstance(ended, Resume), writes
+        assert ended.outcome == Cancelled("cancelled by ada")
 
 
 async def test_what_is_due_is_told_again_only_after_a_while() -> None:

@@ -4,13 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callstream.agents.control.controls import subject_of
 from callstream.agents.joining import Join
-from callstream.agents.joining.fold import decided, is_late, mark_of, opened, reported
+from callstream.agents.joining.fold import cancelled, decided, is_late, mark_of, opened, reported, waiting
 from callstream.streams.event import Json
 from tests.support.events import an_event
 
 UNTIL = 100.0
-MARK, LATER = mark_of(an_event(sequence=12)), mark_of(an_event(sequence=2, run=1))
+TASK = an_event(sequence=12)
+MARK, LATER = mark_of(TASK), mark_of(an_event(sequence=2, run=1))
 
 
 def row_of(of: int | None, done: tuple[int, ...] = (), failed: tuple[int, ...] = ()) -> Json:
@@ -20,7 +22,7 @@ def row_of(of: int | None, done: tuple[int, ...] = (), failed: tuple[int, ...] =
     for number in failed:
         row = reported(row, MARK, number, finished=False)
     if of is not None:
-        row = opened(row, MARK, of, UNTIL)
+        row = opened(row, TASK, of, UNTIL)
     assert row is not None
     return row
 
@@ -64,7 +66,7 @@ def test_every_order_and_repeat_decides_once_and_the_same(
     join, row, decisions = Join(least=3), None, []
     for kind, number in [*events, *(events[place] for place in repeats)]:
         # when each is folded in
-        row = opened(row, MARK, 5, UNTIL) if kind == "task" else reported(row, MARK, number, number not in bad)
+        row = opened(row, TASK, 5, UNTIL) if kind == "task" else reported(row, MARK, number, number not in bad)
         row = decided(row, join, str(number), 1.0)
         if row["decided"] and row["decided"] not in decisions:
             decisions.append(row["decided"])
@@ -76,8 +78,9 @@ def test_every_order_and_repeat_decides_once_and_the_same(
 def test_a_decided_row_takes_nothing_more() -> None:
     row = decided(row_of(1, (1,)), Join(), "1", 1.0)
     assert reported(row, MARK, 1, finished=False) == row
-    assert opened(row, MARK, 9, 5.0) == row
+    assert opened(row, TASK, 9, 5.0) == row
     assert decided(row, Join(), "due", 999.0) == row
+    assert cancelled(row, "cancel", {"at": 5.0, "reason": "why", "rollback": True}) == row
 
 
 def test_another_join_of_the_task_begins_anew_and_the_one_before_is_late() -> None:
@@ -109,3 +112,16 @@ def test_a_join_that_can_never_be_is_refused(wrong: Json, why: str) -> None:
     with pytest.raises(ValueError, match="step join") as refused:
         Join(**wrong)
     assert why in str(refused.value)
+
+
+def test_a_row_knows_its_task_as_commands_see_it_until_it_is_decided() -> None:
+    row = row_of(3, (1,))
+    assert waiting(row, TASK.key) == subject_of(TASK)
+    assert waiting(None, TASK.key) is None
+    ended = cancelled(row, "cancel", {"at": 5.0, "reason": "by ada", "rollback": True})
+    assert (ended["decided"]["by"], ended["decided"]["cancelled"]["reason"]) == ("cancel", "by ada")
+    assert waiting(ended, TASK.key) is None
+    # one of which only a sub-task is known, whose task will be met by the command when it comes
+    early = row_of(None, (1,))
+    assert cancelled(early, "cancel", {"at": 5.0, "reason": "by ada", "rollback": True}) == early
+    assert waiting(early, TASK.key) is None

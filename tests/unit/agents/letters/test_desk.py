@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from callstream.agents.fakes import FakeDelivery
-from callstream.agents.letters.commands import Action, Command, Job, to_partition, to_task
+from callstream.agents.letters.commands import Action, Command, Does, Job, command_of, to_partition, to_task
 from callstream.agents.letters.desk import LetterDesk
 from callstream.agents.letters.jobs import JobDesk, JobRunner
+from callstream.agents.letters.merge import merged
 from callstream.agents.letters.parts import part_of
 from callstream.agents.letters.store import Shelf
-from callstream.streams.event import Event, Json
+from callstream.streams.event import Event, Json, Submission
 from callstream.streams.keys import partition_of
 from callstream.streams.letters import unreadable
 from callstream.streams.outcome import Keep, Outcome, Redo
@@ -35,7 +36,7 @@ class Bench:
         self.sent: list[Event] = []
         jobs = JobDesk()
         self.desk = LetterDesk(CHAINS, lambda _, key: self.tasks.get(key), jobs, lambda: 100.0)
-        self.runner = JobRunner(self.rows, partitions, jobs, self.send)
+        self.runner = JobRunner(self.rows, partitions, jobs, self.send, CHAINS)
         self.partitions = partitions
 
     async def take(self, event: Event) -> Outcome:
@@ -237,3 +238,104 @@ async def test_a_condition_that_this_version_does_not_take_ends_the_job() -> Non
 def test_what_is_told_about_no_job_makes_none() -> None:
     told = Command(id="x", action=Action.PAUSE, by="kim", job=Job(id="j-1"))
     assert part_of(None, told, 1.0) is None
+
+
+async def carry_out(bench: Bench) -> Json:
+    """All that a job has to do, each command twice."""
+    for moment in range(9):
+        part = await look(bench, float(moment))
+    for event in bench.sent * 2:
+        await bench.take(event)
+    return part
+
+
+async def test_a_job_discards_a_selection_once_with_its_reason_and_redrives_nothing() -> None:
+    bench = Bench()
+    await letters(bench, 5)
+    chosen = ("mug-001", "mug-003", "nobody")
+    await bench.take(job(does="discard", tasks=chosen, tenant="acme", rate=100.0))
+    part = await carry_out(bench)
+    assert (part["state"], part["matched"], part["sent"], bench.again) == ("done", 2, 2, [])
+    rows = [bench.row(letter_key("task", "acme", f"mug-{number:03d}")) for number in range(5)]
+    assert [row["state"] for row in rows] == ["waiting", "discarded", "waiting", "discarded", "waiting"]
+    assert [(entry["action"], entry["by"], entry["reason"]) for entry in rows[1]["audit"]] == [
+        ("discard", "kim", "job j-1")
+    ]
+
+
+async def test_a_job_of_another_tenant_discards_nothing() -> None:
+    bench = Bench()
+    await letters(bench, 1)
+    await bench.take(job(does="discard", tasks=("mug-000",), tenant="other"))
+    assert (await carry_out(bench))["matched"] == 0
+
+
+async def test_what_nobody_can_read_is_discarded_by_a_job_and_never_redriven() -> None:
+    bench = Bench()
+    record = unreadable(("callstream.infer", 0, 7), None, b"x", [], "no JSON")
+    claim = bench.rows.claim(0)
+    await bench.desk.unreadable(FakeDelivery(record, (0, 3)), bench.rows, claim)
+    await bench.take(job(where="letter == 'unreadable'"))
+    assert (await carry_out(bench))["matched"] == 0
+    await bench.take(
+        to_partition(
+            Command(id="j-2", action=Action.JOB, by="kim", job=Job(id="j-2", does=Does.DISCARD, where="true")),
+            0,
+            1,
+            1e9,
+        )
+    )
+    for moment in range(20, 24):
+        await bench.runner.look(0, float(moment), 1e9 + moment)
+    assert bench.row(b"j/j-2")["sent"] == 1
+    for event in bench.sent:
+        await bench.take(event)
+    [(_, row)] = Shelf(bench.rows, claim).scan(b"l/", b"", 9)
+    assert row["state"] == "discarded"
+
+
+async def test_a_job_edits_what_the_patch_fits_once_and_tells_what_it_leaves() -> None:
+    # given three letters, one of which has a price that the patch would leave alone
+    bench = Bench()
+    await letters(bench, 2)
+    await bench.take(died_at(2, task="odd").with_body(submission=Submission(chain="shop", input={"price": "none"})))
+    # when all titles are patched, and what was sent comes again
+    await bench.take(job(does="edit", patch={"title": "a better mug"}, rate=100.0))
+    part = await carry_out(bench)
+    # then those that the chain's model takes have it, once, and the other is as it was and told
+    assert (part["state"], part["matched"], part["sent"], part["left"]) == ("done", 3, 2, 1)
+    assert (part["refusals"][0]["task"], "price" in part["refusals"][0]["why"]) == ("odd", True)
+    shelf = Shelf(bench.rows, bench.rows.claim(0))
+    for task in ("mug-000", "mug-001"):
+        event = shelf.event(letter_key("task", "acme", task))
+        assert event is not None
+        assert (event.input["title"], event.body.generation) == ("a better mug", 1)
+        row = bench.row(letter_key("task", "acme", task))
+        assert (row["state"], row["edited"], len(row["audit"])) == ("waiting", True, 1)
+    left = bench.row(letter_key("task", "acme", "odd"))
+    assert (left["edited"], left["audit"], bench.again) == (False, [], [])
+
+
+async def test_a_letter_that_died_anew_is_not_discarded_by_what_was_decided_before(bench: Bench) -> None:
+    stale = bench.command(Action.DISCARD, reason="old")
+    await bench.take(died_at(2, run=1))
+    await bench.take(to_task(command_of(stale), {**bench.row(), "run": 0}, 200.0))
+    row = bench.row()
+    assert (row["state"], "failed again since" in row["audit"][-1]["refused"]) == ("waiting", True)
+
+
+@pytest.mark.parametrize(
+    ("document", "patch", "after"),
+    [
+        ({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": None, "e": [1]}}, {"a": 1, "b": {"d": 3, "e": [1]}}),
+        ({"a": [1, 2]}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+        ({"a": {"b": 1}}, {"a": "text"}, {"a": "text"}),
+        ({}, {"a": {"b": None}}, {"a": {}}),
+        ({"a": 1}, [1], [1]),
+    ],
+)
+def test_a_merge_patch(document: Any, patch: Any, after: Any) -> None:
+    before = repr(document)
+    assert merged(document, patch) == after
+    assert merged(merged(document, patch), patch) == after
+    assert repr(document) == before

@@ -10,7 +10,7 @@ from callstream.agents.settle import Work, settle
 from callstream.streams.chain import Chain, Chains, Step
 from callstream.streams.event import VERDICT as VERDICT_TYPE
 from callstream.streams.event import Body, End, Event, Json, Submission
-from callstream.streams.outcome import Finish, Hold, Keep, Outcome, Resume
+from callstream.streams.outcome import Cancelled, Finish, Hold, Keep, Outcome, Resume
 from callstream.streams.wire import decode, encode
 
 
@@ -226,6 +226,15 @@ async def test_a_cancelled_task_ends_whatever_comes_first_and_takes_no_verdict_a
         assert {(end.body.end, end.id) for end in ends} == {(End.CANCELLED, "4:acme:mug-1/4/1")}
         assert cell.value is not None
         assert (cell.value["state"], cell.value["decided"], cell.writes) == ("cancelled", 30.0, 2)
+
+
+async def test_a_held_task_that_is_cancelled_without_rollback_says_so_however_often_it_is_met() -> None:
+    cell = RowCell()
+    desk = ReviewDesk(lambda _held: CANCEL.model_copy(update={"rollback": False}))
+    for _ in range(2):
+        outcome = await desk.act(held(), cell)
+        assert isinstance(outcome, Resume)
+        assert outcome.outcome == Cancelled("cancelled by ada", rollback=False)
 
 
 async def test_what_was_decided_before_the_cancel_stands() -> None:

@@ -290,7 +290,7 @@ async def test_a_row_that_cannot_be_read_is_left_alone_until_it_is_set_anew(desk
 def heard(directory: Directory, *names: str, tenant: str = "acme") -> None:
     for name in names:
         row = Schedule(**spec().model_dump(), tenant=tenant, name=name, created=NOW, updated=NOW).row()
-        directory.hear(task_key(tenant, name), strict_json.dumps({**row, "at": NOW}))
+        directory.hear(task_key(tenant, name).decode(), strict_json.dumps({**row, "at": NOW}))
 
 
 def test_a_directory_knows_what_it_hears() -> None:
@@ -302,15 +302,13 @@ def test_a_directory_knows_what_it_hears() -> None:
     assert directory.ready
     assert [one.name for one in directory.page("acme", None, 2)] == ["a", "b"]
     assert [one.name for one in directory.page("acme", "b", 2)] == ["c"]
-    directory.hear(task_key("acme", "b"), None)
+    directory.hear(task_key("acme", "b").decode(), None)
     assert directory.get("acme", "b") is None
     assert len(directory) == 3
-    directory.restart()
-    assert (len(directory), directory.ready) == (0, False)
 
 
-@pytest.mark.parametrize(("key", "value"), [(b"x", b"{}"), (b"4:acme:b", b"{"), (b"4:acme:b", b"[]"), (b"\xff", None)])
-def test_a_directory_leaves_out_what_it_cannot_read(key: bytes, value: bytes | None) -> None:
+@pytest.mark.parametrize(("key", "value"), [("x", b"{}"), ("4:acme:b", b"{"), ("4:acme:b", b"[]"), ("\ufffd", None)])
+def test_a_directory_leaves_out_what_it_cannot_read(key: str, value: bytes | None) -> None:
     directory = Directory()
     heard(directory, "b")
     directory.hear(key, value)

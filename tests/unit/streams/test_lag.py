@@ -1,6 +1,6 @@
 """Lag: what a group has yet to finish, by partition."""
 
-from callstream.cli.lag import Lag, Offsets, lags, summed
+from callstream.streams.lag import Lag, Offsets, lags, summed
 
 INFER = "callstream.infer"
 
