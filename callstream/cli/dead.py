@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callstream.cli.client import api_of
+from callstream.cli.client import ApiError, api_of
 from callstream.cli.errors import CliError
 from callstream.cli.status import duration
 from callstream.settings import load
@@ -25,6 +25,7 @@ app = typer.Typer(help="Dead letters: list, show, edit, patch, redrive, discard.
 jobs = typer.Typer(help="Jobs over many letters.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
 
+APPEARS_SECONDS = 30.0
 POLL_SECONDS = 0.5
 MOST_INPUT_BYTES = 4 * 1024 * 1024
 MOST_TEXT = 200
@@ -281,8 +282,17 @@ def _read(file: Path) -> Json:
 def _run_job(path: str, body: Json, wait: bool, url: str | None) -> None:
     told = _ask("POST", path, url, body)
     typer.echo(f"job {told['job']}: callstream dead jobs show {told['job']}")
+    unseen = APPEARS_SECONDS
     while wait:
-        job = _job(told["job"], url)
+        try:
+            job = _job(told["job"], url)
+        except ApiError as error:
+            # Its row comes a moment after the answer.
+            if error.status != 404 or unseen <= 0:
+                raise
+            unseen -= POLL_SECONDS
+            time.sleep(POLL_SECONDS)
+            continue
         typer.echo(job_line(job))
         if job["state"] in ("done", "cancelled"):
             return

@@ -237,7 +237,7 @@ async def test_a_bulk_redrive_through_a_kill_does_each_once(system: System, gate
 
 async def test_a_selection_is_discarded_and_edited_by_the_commands(system: System, gate: Path, tmp_path: Path) -> None:
     # given five letters
-    worker, tasks = system.workers[-1], [f"many-{number}" for number in range(5)]
+    worker, tasks = system.workers[-1], [f"chosen-{number}" for number in range(5)]
     await asyncio.gather(*(worker.submit("gated", product(task, gate), id=task) for task in tasks))
     for task in tasks:
         await letter(worker, task, state="waiting")
@@ -246,17 +246,17 @@ async def test_a_selection_is_discarded_and_edited_by_the_commands(system: Syste
     assert "done: 2 of 2 discarded, of 2 tasks" in told
     patch = tmp_path / "patch.json"
     patch.write_text('{"gate": "", "title": "A better mug"}')
-    told = await command(worker, "patch", str(patch), "--where", "task.startsWith('many-')", "--wait")
+    told = await command(worker, "patch", str(patch), "--where", "task.startsWith('chosen-')", "--wait")
     assert "done: 3 of 3 edited" in told
     patch.write_text('{"title": null}')
-    told = await command(worker, "patch", str(patch), "--where", "task == 'many-4'", "--wait")
+    told = await command(worker, "patch", str(patch), "--where", "task == 'chosen-4'", "--wait")
     assert "done: 0 of 1 edited, 1 left" in told
-    assert "many-4: the input model of chain gated refuses it" in told
+    assert "chosen-4: the input model of chain gated refuses it" in told
     # then what was discarded stays so, and the others finish with what they were given
     for task in tasks[:2]:
         kept = await letter(worker, task, state="discarded")
         assert [(entry["action"], entry["reason"]) for entry in kept["audit"]] == [("discard", "sold out")]
-    await command(worker, "redrive", "--where", "task.startsWith('many-')", "--wait")
+    await command(worker, "redrive", "--where", "task.startsWith('chosen-')", "--wait")
     for task in tasks[2:]:
         await worker.reaches(task, "finished")
     assert (await worker.reaches(tasks[0], "failed"))["run"] == 0
