@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from callstream.streams.records import read_any_header
 
@@ -16,6 +16,8 @@ log = logging.getLogger("callstream.broadcast")
 AGAIN_SECONDS = 5.0
 SOON_SECONDS = 0.5
 FETCH_SECONDS = 0.5
+
+Offsets = dict[TopicPartition, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,34 +60,14 @@ async def hear_all(
     `caught_up` is called once, when all has been heard that was there at the start. A broker that is away is waited
     for, and reading goes on where it stood.
     """
-    read_any_header()
-    places = [TopicPartition(topic, partition) for partition in range(partitions)]
-    reached: dict[Any, int] = {}
-    behind = True
-    while True:
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=100
-        )
-        try:
-            async with consumer:
-                consumer.assign(places)
-                for place, offset in reached.items():
-                    consumer.seek(place, offset)
-                ends = await consumer.end_offsets(places)
-                while True:
-                    if behind and not [one for one in places if reached.get(one, 0) < ends[one]]:
-                        behind = False
-                        caught_up()
-                    for place, records in (await consumer.getmany(timeout_ms=int(FETCH_SECONDS * 1_000))).items():
-                        for record in records:
-                            hear((record.key or b"").decode("utf-8", "replace"), record.value)
-                        reached[place] = records[-1].offset + 1
-                    for place in places:
-                        # What compaction took away is passed, not read.
-                        reached[place] = max(reached.get(place, 0), await consumer.position(place))
-        except (KafkaError, OSError) as error:
-            log.info("topic %s is not heard for now: %r", topic, error)
-        await asyncio.sleep(SOON_SECONDS)
+
+    async def first(consumer: AIOKafkaConsumer, ends: Offsets) -> Offsets:
+        return dict(await consumer.beginning_offsets(list(ends)))
+
+    def take(record: ConsumerRecord[bytes, bytes]) -> None:
+        hear((record.key or b"").decode("utf-8", "replace"), record.value)
+
+    await _follow(bootstrap, [TopicPartition(topic, one) for one in range(partitions)], first, take, caught_up)
 
 
 async def hear_since(
@@ -100,34 +82,53 @@ async def hear_since(
     `caught_up` is set once all has been heard that was there at the start. A broker that is away is waited for, and
     reading goes on where it stood.
     """
-    read_any_header()
     moments = {TopicPartition(topic, one): int(at * 1_000) for topic, at in since.items() for one in range(partitions)}
-    reached: dict[Any, int] = {}
-    ends: dict[Any, int] = {}
+
+    async def first(consumer: AIOKafkaConsumer, ends: Offsets) -> Offsets:
+        found = await consumer.offsets_for_times(moments)
+        return {one: ends[one] if at is None else at.offset for one, at in found.items()}
+
+    def take(record: ConsumerRecord[bytes, bytes]) -> None:
+        told = (record.offset, record.timestamp / 1_000, record.key, record.value, list(record.headers))
+        hear(Heard(record.topic, record.partition, *told))
+
+    await _follow(bootstrap, list(moments), first, take, caught_up.set)
+
+
+async def _follow(
+    bootstrap: str,
+    places: Sequence[TopicPartition],
+    first: Callable[[AIOKafkaConsumer, Offsets], Awaitable[Offsets]],
+    take: Callable[["ConsumerRecord[bytes, bytes]"], None],
+    caught_up: Callable[[], None],
+) -> None:
+    """Hand every record of these partitions to `take`, for ever; `first` says where to begin, given their ends."""
+    read_any_header()
+    reached: Offsets = {}
+    behind = True
     while True:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=100
         )
         try:
             async with consumer:
-                consumer.assign(list(moments))
-                if not reached:
-                    ends = await consumer.end_offsets(list(moments))
-                    found = await consumer.offsets_for_times(moments)
-                    reached = {one: ends[one] if at is None else at.offset for one, at in found.items()}
+                consumer.assign(places)
+                ends: Offsets = await consumer.end_offsets(places)
+                reached = reached or await first(consumer, ends)
                 for place, offset in reached.items():
                     consumer.seek(place, offset)
                 while True:
-                    if not caught_up.is_set() and not [one for one in moments if reached[one] < ends[one]]:
-                        caught_up.set()
+                    if behind and all(reached[one] >= ends[one] for one in places):
+                        behind = False
+                        caught_up()
                     for place, records in (await consumer.getmany(timeout_ms=int(FETCH_SECONDS * 1_000))).items():
-                        for one in records:
-                            told = (one.offset, one.timestamp / 1_000, one.key, one.value, list(one.headers))
-                            hear(Heard(place.topic, place.partition, *told))
+                        for record in records:
+                            take(record)
                         reached[place] = records[-1].offset + 1
                         await asyncio.sleep(0)
-                    for place in moments:
+                    for place in places:
+                        # What compaction took away is passed, not read.
                         reached[place] = max(reached[place], await consumer.position(place))
         except (KafkaError, OSError) as error:
-            log.info("%s are not heard for now: %r", ", ".join(since), error)
+            log.info("%s are not heard for now: %r", ", ".join(sorted({place.topic for place in places})), error)
         await asyncio.sleep(SOON_SECONDS)
