@@ -1,6 +1,6 @@
 """Bodies of requests about dead letters."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -40,7 +40,7 @@ class Many(Strict):
     rate: Annotated[float, Field(gt=0, le=MOST_REDRIVES_A_SECOND)] | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> "Many":
+    def _one_of_both(self) -> Self:
         if self.tasks is not None and self.where:
             raise ValueError("give either tasks or where")
         if self.tenant is not None and self.tasks is None:
@@ -52,30 +52,29 @@ class RedriveMany(Redrive, Many):
     """Redrive them: every waiting letter if nothing is said."""
 
 
-class DiscardMany(Decision, Many):
-    """Discard them, for a reason. `where` or `tasks` is needed: `true` is every waiting letter."""
-
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+class Some(Decision, Many):
+    """A decision about letters that are named: `where` or `tasks` is needed, `true` is every waiting letter."""
 
     @model_validator(mode="after")
-    def _some(self) -> "DiscardMany":
-        _require_some(self)
+    def _some(self) -> Self:
+        if self.tasks is None and not self.where.strip():
+            raise ValueError("say which letters: tasks, or where (true: every waiting letter)")
         return self
 
 
-class EditMany(Decision, Many):
+class DiscardMany(Some):
+    """Discard them, for a reason."""
+
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class EditMany(Some):
     """Give each another input: the one that it has, with a JSON merge patch (RFC 7386)."""
 
     patch: Annotated[Json, Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _some(self) -> "EditMany":
-        _require_some(self)
+    def _bounded(self) -> Self:
         if (size := len(strict_json.dumps(self.patch))) > MOST_PATCH_BYTES:
             raise ValueError(f"patch has {size:,} bytes; at most {MOST_PATCH_BYTES:,} are taken")
         return self
-
-
-def _require_some(asked: Many) -> None:
-    if asked.tasks is None and not asked.where.strip():
-        raise ValueError("say which letters: tasks, or where (true: every waiting letter)")

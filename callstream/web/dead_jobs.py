@@ -90,10 +90,9 @@ async def get_jobs(request: web.Request) -> web.Response:
 async def get_job(request: web.Request) -> web.Response:
     """GET /v1/dead/jobs/{id}: how far a job has come."""
     job = _job(request)
-    parts = request.app[CONTEXT].port.letters.job(job)
     if HOP in request.headers:
-        return json_response({"parts": parts})
-    return json_response(await _whole(request, job, parts))
+        return json_response({"parts": request.app[CONTEXT].port.letters.job(job)})
+    return json_response(await _whole(request, job))
 
 
 async def post_job_move(request: web.Request) -> web.Response:
@@ -104,28 +103,24 @@ async def post_job_move(request: web.Request) -> web.Response:
     job = _job(request)
     asked = await _decision(request)
     box = request.app[CONTEXT].port.letters
-    parts = box.job(job)
-    if HOP not in request.headers:
-        url = f"/v1/dead/jobs/{job.id}"
-        for told in (await ask_peers(request, url)).values():
-            parts += (told or {}).get("parts", ())
-    if not parts:
-        raise _unknown(job)
-    whole = whole_job(parts, box.partitions)
+    whole = await _whole(request, job)
     if whole["state"] in ENDED:
         raise Problem(409, "job-ended", f"job {job.id!r} is {whole['state']} and changes no more")
     await box.all_partitions(Command(id=command_id(request), action=move, by=who(request, asked.by), job=job))
     return json_response({"job": job.id, "status_url": f"/v1/dead/jobs/{job.id}"}, status=202)
 
 
-async def _whole(request: web.Request, job: Job, parts: list[Json]) -> Json:
-    answers = await ask_peers(request)
+async def _whole(request: web.Request, job: Job) -> Json:
+    """A job with its parts on every gateway. Raises Problem 404."""
+    box = request.app[CONTEXT].port.letters
+    parts = box.job(job)
+    answers = await ask_peers(request, f"/v1/dead/jobs/{job.id}")
     for told in answers.values():
         parts += (told or {}).get("parts", ())
     if not parts:
-        raise _unknown(job)
+        raise Problem(404, "unknown-job", f"no job {job.id!r} is kept; ended ones are kept for a while")
     silent = sum(told is None for told in answers.values())
-    return whole_job(parts, request.app[CONTEXT].port.letters.partitions) | {"silent_gateways": silent}
+    return whole_job(parts, box.partitions) | {"silent_gateways": silent}
 
 
 async def _decision(request: web.Request) -> Decision:
@@ -139,7 +134,3 @@ def _job(request: web.Request) -> Job:
     if not _JOB.match(name):
         raise Problem(400, "bad-id", f"{name[:80]!r} is no id of a job")
     return Job(id=name)
-
-
-def _unknown(job: Job) -> Problem:
-    return Problem(404, "unknown-job", f"no job {job.id!r} is kept; ended ones are kept for a while")
