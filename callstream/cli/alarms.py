@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.cli.client import Api, api_of
+from callstream.cli.showing import keep_showing
+from callstream.cli.status import moment
 from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.event import Json
@@ -28,17 +29,16 @@ def alarms(
 
 
 async def _show(api: Api, watch: bool, every: float, as_json: bool) -> None:
+    async def draw() -> Table:
+        return table(await api.alarms(), time.time())
+
     async with api:
-        told = await api.alarms()
         if as_json:
-            typer.echo(strict_json.dumps(told).decode())
-        elif not watch:
-            Console().print(table(told, time.time()))
+            typer.echo(strict_json.dumps(await api.alarms()).decode())
+        elif watch:
+            await keep_showing(draw, every)
         else:
-            with Live(table(told, time.time())) as live:
-                while True:
-                    await asyncio.sleep(every)
-                    live.update(table(await api.alarms(), time.time()))
+            Console().print(await draw())
 
 
 def table(told: Json, now: float) -> Table:
@@ -53,7 +53,7 @@ def table(told: Json, now: float) -> Table:
         shown.add_row(
             escape(one["id"]),
             "[red]rings[/]" if rings else "ended",
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["started"])),
+            moment(one["started"]),
             _lasting(lasted),
             escape(one["message"]),
         )

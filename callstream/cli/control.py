@@ -4,7 +4,6 @@ import asyncio
 import getpass
 import socket
 from collections import Counter
-from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from callstream.cli.client import api_of
 from callstream.cli.errors import CliError
+from callstream.cli.status import moment
 from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.event import Json
@@ -49,7 +49,7 @@ def cancel(
     if not tasks:
         told = _post("cancel", {"filter": given, **how}, reason, url)
         typer.echo(
-            f"cancelled: {_words(told['filter'])}, accepted up to {_moment(told['filter']['before'])}{_kept(rollback)}"
+            f"cancelled: {_words(told['filter'])}, accepted up to {moment(told['filter']['before'])}{_kept(rollback)}"
         )
         return
     found: list[Json] = []
@@ -74,7 +74,7 @@ def pause(
 ) -> None:
     """Pause a task, a chain, a service, a pool or a tenant. What runs may finish, nothing more begins."""
     told = _post("pause", {"scope": _scope(task, chain, service, pool, tenant)}, reason, url)
-    typer.echo(f"paused: {_words(told['scope'])}, since {_moment(told['since'])} by {told['by']}")
+    typer.echo(f"paused: {_words(told['scope'])}, since {moment(told['since'])} by {told['by']}")
 
 
 def resume(
@@ -88,7 +88,7 @@ def resume(
 ) -> None:
     """Let go on what was paused. The same option as for the pause."""
     told = _post("resume", {"scope": _scope(task, chain, service, pool, tenant)}, reason, url)
-    typer.echo(f"resumed: {_words(told['scope'])}, paused since {_moment(told['paused_since'])}")
+    typer.echo(f"resumed: {_words(told['scope'])}, paused since {moment(told['paused_since'])}")
 
 
 def control(
@@ -108,9 +108,9 @@ def table(told: Json) -> Table:
     for name in ("what", "which", "since", "by", "reason"):
         shown.add_column(name, overflow="fold")
     for one in told["pauses"]:
-        shown.add_row("paused", *map(escape, (_words(one["scope"]), _moment(one["since"]), one["by"], one["reason"])))
+        shown.add_row("paused", *map(escape, (_words(one["scope"]), moment(one["since"]), one["by"], one["reason"])))
     for one in told["filters"]:
-        shown.add_row("cancelled", *map(escape, (_words(one), _moment(one["at"]), one["by"], one["reason"])))
+        shown.add_row("cancelled", *map(escape, (_words(one), moment(one["at"]), one["by"], one["reason"])))
     return shown
 
 
@@ -148,7 +148,3 @@ def _state(one: Json) -> str:
 
 def _kept(rollback: bool) -> str:
     return "" if rollback else ", without rollback"
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
 from callstream.cli.bootstrap import bootstrap_of
 from callstream.cli.errors import CliError
+from callstream.cli.showing import keep_showing
 from callstream.settings import load
 from callstream.streams.lag import Lag, LagUnknown, look, summed
 
@@ -30,9 +30,9 @@ def lag(
         for row in asyncio.run(_look(bootstrap)):
             typer.echo(json.dumps(asdict(row)))
     elif watch:
-        asyncio.run(_watch(bootstrap, partitions, every))
+        asyncio.run(keep_showing(lambda: _draw(bootstrap, partitions), every))
     else:
-        Console().print(table(asyncio.run(_look(bootstrap)), partitions))
+        Console().print(asyncio.run(_draw(bootstrap, partitions)))
 
 
 def table(rows: list[Lag], partitions: bool) -> Table:
@@ -49,11 +49,8 @@ def table(rows: list[Lag], partitions: bool) -> Table:
     return shown
 
 
-async def _watch(bootstrap: str, partitions: bool, every: float) -> None:
-    with Live(table(await _look(bootstrap), partitions)) as live:
-        while True:
-            await asyncio.sleep(every)
-            live.update(table(await _look(bootstrap), partitions))
+async def _draw(bootstrap: str, partitions: bool) -> Table:
+    return table(await _look(bootstrap), partitions)
 
 
 async def _look(bootstrap: str) -> list[Lag]:

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console, Group
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.cli.client import Api, api_of
+from callstream.cli.showing import keep_showing
 from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.event import Json
@@ -27,17 +27,16 @@ def pools(
 
 
 async def _show(api: Api, watch: bool, every: float, as_json: bool) -> None:
+    async def draw() -> Group:
+        return tables(await api.pools())
+
     async with api:
-        told = await api.pools()
         if as_json:
-            typer.echo(strict_json.dumps(told).decode())
-        elif not watch:
-            Console().print(tables(told))
+            typer.echo(strict_json.dumps(await api.pools()).decode())
+        elif watch:
+            await keep_showing(draw, every)
         else:
-            with Live(tables(told)) as live:
-                while True:
-                    await asyncio.sleep(every)
-                    live.update(tables(await api.pools()))
+            Console().print(await draw())
 
 
 def tables(told: Json) -> Group:

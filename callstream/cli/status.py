@@ -52,7 +52,7 @@ def _waiting(waiting: Json) -> str:
     """Why a task waits, for a model or for its time, in a line."""
     if (pause := waiting.get("paused")) is not None:
         why = f": {pause['reason']}" if pause["reason"] else ""
-        return f"paused since {_moment(pause['since'])} by {pause['by']}{why} · waits for {waiting['waits_for']}"
+        return f"paused since {moment(pause['since'])} by {pause['by']}{why} · waits for {waiting['waits_for']}"
     if "until" in waiting:
         return _timed(waiting)
     text = f"{waiting['pool']}: {waiting['reason']}"
@@ -73,7 +73,7 @@ def _missing(missing: Json, now: float) -> str:
 
 
 def _timed(waiting: Json) -> str:
-    until = _moment(waiting["until"])
+    until = moment(waiting["until"])
     if (failure := waiting.get("failure")) is None:
         return f"{waiting['reason']} for {until}"
     return (
@@ -87,7 +87,7 @@ def tree(row: Json) -> Tree:
     head = (
         f"[bold]{escape(row['id'])}[/] [{colour}]{escape(row['state'])}[/] · {escape(row['chain'])} v{row['version']}"
     )
-    root = Tree(f"{head} · {escape(row['priority'])} · {_moment(row['created'])}")
+    root = Tree(f"{head} · {escape(row['priority'])} · {moment(row['created'])}")
     if parent := row.get("parent"):
         root.add(f"replay of {escape(parent)}{', in a sandbox' if row.get('sandbox') else ''}")
     for at, step in enumerate(row["steps"]):
@@ -143,7 +143,8 @@ def duration(seconds: float) -> str:
     return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
-def _moment(seconds: float) -> str:
+def moment(seconds: float) -> str:
+    """Epoch seconds in local time, to the second."""
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 
