@@ -78,14 +78,15 @@ class AppPorts:
 
 
 def host(app: ServiceApp, role: Role, ports: AppPorts, chains: Chains, topics: Iterable[str]) -> Actor:
-    """Have an app run a role over its topics: one actor, one agent a topic. Gives the actor."""
+    """Have an app run a role over its topics, beside what it runs: one actor, one agent a topic. Gives the actor."""
     actor = Actor(role, ports, chains, app.options.concurrency, app.options.max_unfinished)
     actor.rounds.most_seconds = app.options.missing_version_hours * 3600
     actor.trying.budgets = Budgets(lambda: app.options.retry_budget)
     app.handing.append(actor.hand_over)
     app.revoked.append(actor.revoke)
     app.draining.append(actor.drain)
-    app.progress = lambda: actor.progress + actor.finished
+    before = app.progress
+    app.progress = lambda: before() + actor.progress + actor.finished
 
     async def body(stream: StreamT[Any]) -> None:
         await actor.run(app.deliveries(stream))

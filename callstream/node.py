@@ -317,10 +317,7 @@ class Node:
         options, jobs = self.settings.letters, JobDesk()
         table = self._table(app, topics.LETTERS, letter_over(options.kept_hours * HOUR))
         desk = LetterDesk(self.chains, journal.row, jobs, self.clock)
-        recorded = app.progress
         self._host(app, desk, table, topics.DEAD, topics.REDRIVES)
-        decided = app.progress
-        app.progress = lambda: recorded() + decided()
         actor = self.actors[desk.service]
         # What stands there unreadable was buried already, and would be buried again for ever.
         actor.handling.observed = frozenset([topic_of(topics.DEAD)])
@@ -344,11 +341,8 @@ class Node:
 
     def _host_webhooks(self, app: ServiceApp, notifier: Notifier) -> None:
         """Who tells others of alarms, beside who tells callers of their tasks."""
-        told = app.progress
         role = self._alarms.webhooks(notifier)
         self._host(app, role, None, topics.ALARMS)
-        alarmed = app.progress
-        app.progress = lambda: told() + alarmed()
         self.actors[role.service].handling.decode = alarm_event
 
     def _table(self, app: ServiceApp, name: str, expired: Expired | None) -> DurableTable:
