@@ -1,7 +1,5 @@
-"""Alarms joined to the services of a process: the gateway's board, who judges, who tells others, and what refused."""
+"""Alarms joined to the services of a process: the gateway's board, who judges, and who tells others."""
 
-import os
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -11,7 +9,6 @@ from callstream.agents.alarms.board import Board
 from callstream.agents.alarms.collector import AlarmCollector
 from callstream.agents.alarms.leader import Leader
 from callstream.agents.alarms.options import Rule
-from callstream.agents.alarms.refusals import Refusals
 from callstream.agents.alarms.webhooks import AlarmWebhooks
 from callstream.agents.notification import Notifier
 from callstream.settings import Settings
@@ -19,7 +16,6 @@ from callstream.streams import topics
 from callstream.streams.broadcast import hear_all, hear_since
 from callstream.streams.chain import Chains
 from callstream.streams.engine import ServiceApp
-from callstream.streams.keys import partition_of
 from callstream.streams.lag import look
 from callstream.streams.topics import topic_of
 from callstream.tables.rows import Rows
@@ -73,14 +69,3 @@ class Alarms:
         """Who tells others of alarms, over the notifier's connections."""
         settings = self._settings
         return AlarmWebhooks(settings.alarms.webhooks, settings.notify, notifier.sender, REGISTRY, self._clock)
-
-
-async def tell_refusals(app: ServiceApp, refusals: Refusals) -> None:
-    """Let whoever judges know what this process's budgets refuse, for ever."""
-    name = f"{socket.gethostname()}:{os.getpid()}".encode()
-
-    async def send(told: bytes) -> None:
-        sent = await app.enqueue(topic_of(topics.POOLS), partition_of(name, app.partitions), name, told)
-        await app.delivered(sent, "what budgets refused")
-
-    await refusals.run(send)

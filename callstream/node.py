@@ -45,7 +45,7 @@ from callstream.agents.timer import Releaser, TimerRole
 from callstream.agents.timer_app import Outlet, TimerPorts, host_timer
 from callstream.agents.tools import Tools, no_profile
 from callstream.agents.workers import Workers
-from callstream.alarming import Alarms, tell_refusals
+from callstream.alarming import Alarms
 from callstream.known_secrets import known_secrets, model_secrets
 from callstream.services import GATEWAY, check_services
 from callstream.settings import Settings
@@ -67,7 +67,7 @@ from callstream.tables.profiles import Profiles
 from callstream.tables.recovery import Tables
 from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
 from callstream.tables.timers import Timers
-from callstream.upkeep import HOUR, run_others, sweep_blobs, sweep_commands, tell_pools
+from callstream.upkeep import HOUR, run_others, sweep_blobs, sweep_commands, tell_pools, tell_refusals
 from callstream.web.app import build_web
 from callstream.web.letters import LetterBox
 from callstream.web.live import LivePort

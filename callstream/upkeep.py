@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from callstream.agents.alarms.refusals import Refusals
 from callstream.agents.control.controls import Controls
 from callstream.agents.inference.admission.gates import Gates
 from callstream.agents.inference.admission.report import TELL_SECONDS
@@ -45,8 +46,6 @@ async def tell_pools(app: ServiceApp, gates: Gates, aside: Callable[[str], list[
 
     `aside` gives what is put aside of a pool.
     """
-    name = f"{socket.gethostname()}:{os.getpid()}".encode()
-    partition = partition_of(name, app.partitions)
     while True:
         await asyncio.sleep(TELL_SECONDS)
         gates.pump()
@@ -54,8 +53,19 @@ async def tell_pools(app: ServiceApp, gates: Gates, aside: Callable[[str], list[
             report = gates.report()
             for pool in report["pools"]:
                 pool["aside"] = aside(pool["pool"])
-            sent = await app.enqueue(topic_of(POOLS), partition, name, strict_json.pack(report))
-            await app.delivered(sent, "the report of this replica's pools")
+            await _tell_all(app, strict_json.pack(report), "the report of this replica's pools")
+
+
+async def tell_refusals(app: ServiceApp, refusals: Refusals) -> None:
+    """Let whoever judges alarms know what this process's budgets refuse, for ever."""
+    await refusals.run(lambda told: _tell_all(app, told, "what budgets refused"))
+
+
+async def _tell_all(app: ServiceApp, told: bytes, what: str) -> None:
+    """Tell every gateway something of this process. Raises LogUnavailable."""
+    name = f"{socket.gethostname()}:{os.getpid()}".encode()
+    sent = await app.enqueue(topic_of(POOLS), partition_of(name, app.partitions), name, told)
+    await app.delivered(sent, what)
 
 
 async def sweep_commands(app: ServiceApp, controls: Controls, kept_seconds: float) -> None:
