@@ -8,26 +8,31 @@ Azure; `memory:///` is the store for tests.
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 from pydantic import BaseModel, ConfigDict, Field
 
-from callstream.streams.wire import CLAIM_CHECK_BYTES, BadEvent, Record
+from callstream.streams.foreseen import Foreseen
+from callstream.streams.wire import CLAIM_CHECK_BYTES, DATAREF, BadEvent, Record
+
+Given = TypeVar("Given")
 
 PREFIX = "blob:"
-DATAREF = "ce_dataref"
 SCHEMES = ("file", "memory", "s3", "gs", "az")
 
+THREADS = 8
+"""Reads and writes of one store at once."""
 _REFERENCE = re.compile(r"^blob:([0-9a-f]{64})\Z")
 
 
-class BlobError(RuntimeError):
+class BlobError(Foreseen, RuntimeError):
     """A store that could not be opened, read or written; the message says which and why."""
 
 
@@ -73,8 +78,10 @@ class BlobStore:
 
     def __init__(self, options: BlobOptions) -> None:
         self.options = options
+        # Not the library's own coroutines: their runtime calls into an interpreter that is ending, which aborts it.
+        self._threads = ThreadPoolExecutor(THREADS, "blobs")
         try:
-            self._store = _open(options)
+            self._store = open_store(options)
         except (BaseError, OSError, ValueError) as error:
             raise BlobError(f"blobs.url {options.url!r} cannot be opened: {_line(error)}") from None
 
@@ -94,8 +101,7 @@ class BlobStore:
         path = _path(digest)
         if not await self._is_kept(path, len(data)):
             try:
-                async with asyncio.timeout(self.options.timeout_seconds):
-                    await obstore.put_async(self._store, path, data)
+                await self._done(obstore.put, self._store, path, data)
             except AlreadyExistsError:
                 pass
             except (BaseError, OSError, TimeoutError) as error:
@@ -114,13 +120,7 @@ class BlobStore:
         if match is None:
             raise BlobMissing(f"{reference[:80]!r} is no blob reference; one is 'blob:' and 64 hex digits")
         try:
-            async with asyncio.timeout(self.options.timeout_seconds):
-                found = await obstore.get_async(self._store, _path(match[1]))
-                if found.meta["size"] > self.options.max_bytes:
-                    raise BlobTooLarge(
-                        f"{reference} has {found.meta['size']:,} bytes; at most {self.options.max_bytes:,} are read"
-                    )
-                data = bytes(await found.bytes_async())
+            data = await self._done(self._read, reference, match[1])
         except (NotFoundError, FileNotFoundError):
             raise BlobMissing(
                 f"{reference} is not in {self.options.url}; it was never put there or has expired"
@@ -136,24 +136,35 @@ class BlobStore:
         oldest = now - timedelta(hours=self.options.keep_hours)
         deleted = 0
         try:
-            async for entries in obstore.list(self._store, chunk_size=500):
+            listed = obstore.list(self._store, chunk_size=500)
+            while (entries := await self._done(next, listed, None)) is not None:
                 old = [entry["path"] for entry in entries if entry["last_modified"] < oldest]
                 if old:
-                    await obstore.delete_async(self._store, old)
+                    await self._done(obstore.delete, self._store, old)
                     deleted += len(old)
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, TimeoutError) as error:
             raise self._failed("sweep", "old blobs", error) from None
         return deleted
 
     async def _is_kept(self, path: str, size: int) -> bool:
         """Whether the blob is there, whole, and young enough that a sweep spares it."""
         try:
-            async with asyncio.timeout(self.options.timeout_seconds):
-                meta = await obstore.head_async(self._store, path)
+            meta = await self._done(obstore.head, self._store, path)
         except (BaseError, OSError, TimeoutError):
             return False
         age = datetime.now(UTC) - meta["last_modified"]
         return meta["size"] == size and age < timedelta(hours=self.options.keep_hours / 2)
+
+    def _read(self, reference: str, digest: str) -> bytes:
+        found = obstore.get(self._store, _path(digest))
+        if (size := found.meta["size"]) > self.options.max_bytes:
+            raise BlobTooLarge(f"{reference} has {size:,} bytes; at most {self.options.max_bytes:,} are read")
+        return bytes(found.bytes())
+
+    async def _done(self, call: Callable[..., Given], *arguments: Any) -> Given:
+        """What a call of the library gives, on a thread of its own. Raises TimeoutError, and what the call does."""
+        async with asyncio.timeout(self.options.timeout_seconds):
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def _failed(self, verb: str, what: str, error: BaseException) -> BlobError:
         reason = f"no answer in {self.options.timeout_seconds:g} s" if isinstance(error, TimeoutError) else _line(error)
@@ -165,7 +176,7 @@ async def check_in(record: Record, blobs: Blobs) -> Record:
     if len(record.value) <= CLAIM_CHECK_BYTES:
         return record
     reference = await blobs.put(record.value)
-    return Record(record.topic, record.key, b"", [*record.headers, (DATAREF, reference.encode())])
+    return record.by_reference(reference)
 
 
 async def check_out(
@@ -188,7 +199,8 @@ async def check_out(
     return await blobs.get(reference)
 
 
-def _open(options: BlobOptions) -> ObjectStore:
+def open_store(options: BlobOptions) -> ObjectStore:
+    """The store behind a URL; its own coroutines must not be used. Raises BaseError, OSError, ValueError."""
     scheme, _, rest = options.url.partition("://")
     if scheme == "file":
         folder = Path(rest or ".").expanduser().resolve()

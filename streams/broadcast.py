@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -33,13 +34,23 @@ class Heard:
     headers: list[tuple[str, bytes | None]]
 
 
+@asynccontextmanager
+async def _started(consumer: AIOKafkaConsumer) -> AsyncIterator[None]:
+    """A consumer that is closed also where it could not start: `async with consumer` leaves that one open."""
+    try:
+        await consumer.start()
+        yield
+    finally:
+        await consumer.stop()
+
+
 async def listen(bootstrap: str, topic: str, partitions: int, hear: Callable[[str, bytes], None]) -> None:
     """Hand the key and value of every new record to `hear`, until cancelled; a broker that is away is waited for."""
     read_any_header()
     while True:
         consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, auto_offset_reset="latest", fetch_max_wait_ms=1_000)
         try:
-            async with consumer:
+            async with _started(consumer):
                 consumer.assign([TopicPartition(topic, partition) for partition in range(partitions)])
                 async for record in consumer:
                     hear((record.key or b"").decode("utf-8", "replace"), record.value or b"")
@@ -111,7 +122,7 @@ async def _follow(
             bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False, fetch_max_wait_ms=100
         )
         try:
-            async with consumer:
+            async with _started(consumer):
                 consumer.assign(places)
                 ends: Offsets = await consumer.end_offsets(places)
                 reached = reached or await first(consumer, ends)

@@ -14,6 +14,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from callstream.streams import strict_json
 from callstream.streams.errorclass import FINAL, ErrorClass
 from callstream.streams.event import MAX_HOPS, Event, Json
+from callstream.streams.findings import describe
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.keys import Name
 from callstream.streams.outcome import Outcome
 from callstream.streams.routes import END, Routes
@@ -36,9 +38,6 @@ from callstream.streams.topics import (
 
 MAX_STEPS = MAX_HOPS // 2 - 1
 """Each step may leave two hops, its own and a reviewer's; intake and a failure leave one each."""
-
-MOST_FINDINGS = 10_000
-"""Each finding of a validation costs time to tell; of more than these only the number is told."""
 
 MAX_VERSION = 999_999
 LONGEST_DEADLINE_SECONDS = 366 * 24 * 3600.0
@@ -69,7 +68,7 @@ class NotRehearsable(Exception):
     """The step cannot be run without its effects; the message says so."""
 
 
-class UnknownChain(LookupError):
+class UnknownChain(Foreseen, LookupError):
     """No chain of that name or version is known to this worker; the message says which are."""
 
 
@@ -151,8 +150,9 @@ class Step:
     """One entry of a chain.
 
     `name` is where its output goes (`event.body.outputs[name]`), `service` which process runs it. A step that
-    `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `open` is called
-    once in that process with its `Tools` before the first event, `close` after the last. Where its task is cancelled
+    `remembers` gets a row for each task to keep its state in (the receipts of its model calls, say). `load` is called
+    in that process before any service starts, `open` once with its `Tools` before the first event, `close` after the
+    last. Where its task is cancelled
     meanwhile `act` is cancelled too, unless the step is not `cuttable`: what it has begun is then brought to its end.
 
     `late` says what happens when the task's time is short; unset, the step begins as long as any is left.
@@ -172,6 +172,12 @@ class Step:
     timeout_seconds: float = 60.0
     late: Late | None = None
     expected_seconds: float | None = None
+    rechecks: ClassVar[bool] = False
+    """Whether it judges a text that a reviewer has edited, by `recheck`: it is then opened where reviews are, too."""
+    regenerates: str | None = None
+    """The step to which this one, or a reviewer of what it holds, may send a task back: itself, or one before it."""
+    topics: tuple[str, ...] = ()
+    """Topics of others that `Forward.records` go to: they are made if they are missing."""
     undoes: bool = False
     """Whether `undo` takes back what `act` has done, when the task ends badly after all."""
 
@@ -179,6 +185,9 @@ class Step:
     def queue(self) -> str:
         """What its events wait for: a backlog there holds up no event of another queue on the same service."""
         return self.name
+
+    def load(self) -> None:
+        """Read what takes long and never changes, such as dictionaries: here nothing else stands still for it."""
 
     async def open(self, tools: Any) -> None:
         """Take what the step needs from the worker's tools (`callstream.agents.tools.Tools`)."""
@@ -200,6 +209,10 @@ class Step:
         It may come more than once, and for a step that failed before it did anything. `event.body.failure` says why.
         """
         raise NotImplementedError
+
+    async def recheck(self, event: Event) -> str | None:
+        """What stands against passing on the event with its edited texts, whatever a reviewer says; None: nothing."""
+        return None
 
     async def rehearse(self, event: Event) -> Json:
         """What the step would do with this event, without doing it. Raises NotRehearsable unless a step says it."""
@@ -243,6 +256,7 @@ class Chain:
             if (step.service == JOIN) != step.joins:
                 raise ValueError(f"chain {self.name}: on the service {JOIN!r} runs a Join, and nothing else does")
             self._check_seconds(f"expected_seconds of step {step.name}", step.expected_seconds)
+            self._check_regenerates(step)
         for name, routes in self.routes.items():
             self._check_routes(name, routes)
 
@@ -252,6 +266,14 @@ class Chain:
             if target not in (*known, END):
                 told = ", ".join(known)
                 raise ValueError(f"chain {self.name}: routes of {name!r}: no step is called {target!r}; known: {told}")
+
+    def _check_regenerates(self, step: Step) -> None:
+        names = [one.name for one in self.steps]
+        known = names[: names.index(step.name) + 1]
+        if step.regenerates is not None and step.regenerates not in known:
+            told = ", ".join(known)
+            wrong = f"{step.regenerates!r} is neither {step.name!r} nor a step before it; known: {told}"
+            raise ValueError(f"chain {self.name}: step {step.name} regenerates: {wrong}")
 
     def _check_seconds(self, what: str, seconds: float | None) -> None:
         if seconds is not None and not 0 < seconds <= LONGEST_DEADLINE_SECONDS:
@@ -263,7 +285,7 @@ class Chain:
             valid: Json = self.input.model_validate(given).model_dump(mode="json")
             strict_json.readable(valid, MAX_INPUT_BYTES)
         except ValidationError as error:
-            raise InvalidInput(describe(error)) from None
+            raise InvalidInput(describe(error, given)) from None
         except ValueError as error:
             raise InvalidInput(f"what {self.input.__name__} makes of it cannot be passed on: {error}"[:2000]) from None
         return valid
@@ -271,15 +293,24 @@ class Chain:
     def step(self, sequence: int) -> Step | None:
         """The step with that number (the first is 1), or None past the last one.
 
-        With routes a task may go back: its number then goes on in another round, in which each step has a number too.
+        A task may go back: its number then goes on in another round, in which each step has a number too.
         """
-        index = (sequence - 1) % self._stride if self.routes else sequence - 1
+        index = (sequence - 1) % self._stride if self.goes_back else sequence - 1
         return self.steps[index] if sequence >= 1 and index < len(self.steps) else None
 
     def sequence_of(self, name: str, after: int) -> int:
         """The first number of that step beyond `after`: numbers only grow, whichever way a task goes."""
         index = next(index for index, step in enumerate(self.steps) if step.name == name)
         return after + 1 + (index - after) % self._stride
+
+    def before_round(self, sequence: int) -> int:
+        """How many numbers lie before the round that a number is of: 0 in the first one."""
+        return (sequence - 1) // self._stride * self._stride if self.goes_back and sequence >= 1 else 0
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether a task may take a step again, in another round of numbers."""
+        return bool(self.routes) or any(step.regenerates is not None for step in self.steps)
 
     @property
     def _stride(self) -> int:
@@ -321,8 +352,11 @@ class Chains:
         return tuple(dict.fromkeys(step.service for chain in self for step in chain.steps))
 
     def topics(self) -> tuple[str, ...]:
-        """Every topic of others that a route sends to."""
-        return tuple(dict.fromkeys(name for chain in self for one in chain.routes.values() for name in one.topics))
+        """Every topic of others that a route or a step sends to."""
+        routes = [name for chain in self for one in chain.routes.values() for name in one.topics]
+        return tuple(
+            dict.fromkeys((*routes, *(name for chain in self for step in chain.steps for name in step.topics)))
+        )
 
     def steps_of(self, service: str) -> tuple[Step, ...]:
         """Every step that runs on one service."""
@@ -330,24 +364,3 @@ class Chains:
 
 
 Act = Callable[[Event, Cell], Awaitable[Outcome]]
-
-
-def describe(error: ValidationError, most: int = 5) -> str:
-    """A validation error in one line: where, what, and the value, for the first few of its findings."""
-    if error.error_count() > MOST_FINDINGS:
-        return f"{error.error_count():,} places are not as they must be"
-    findings = error.errors(include_url=False, include_context=False)
-    lines = [
-        f"{'.'.join(map(str, f['loc'])) or 'body'}: {f['msg']} (got {_shown(f['input'])})" for f in findings[:most]
-    ]
-    more = f"; and {len(findings) - most} more" if len(findings) > most else ""
-    return ("; ".join(lines) + more)[:2000]
-
-
-def _shown(given: object) -> str:
-    """A short text for a value that may be megabytes long."""
-    if isinstance(given, Mapping):
-        return f"an object of {len(given):,}"
-    if isinstance(given, list | tuple):
-        return f"a list of {len(given):,}"
-    return repr(given[:60] if isinstance(given, str) else str(given)[:60])

@@ -15,6 +15,7 @@ from aiokafka.errors import (
 )
 
 from callstream.streams.chain import Chains
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.topics import (
     ALARMS,
     CONTROL,
@@ -52,17 +53,19 @@ COORDINATOR_POLL_SECONDS = 0.1
 MAX_DEAD_RECORD_BYTES = 2 * MAX_RECORD_BYTES
 
 
-class TopicsDiffer(Exception):
+class TopicsDiffer(Foreseen):
     """A topic on the broker is not as the settings want it; the message names each difference and the ways out."""
 
 
-class BrokerUnreachable(Exception):
+class BrokerUnreachable(Foreseen):
     """No broker answers at that address."""
 
 
-def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: float) -> list[TopicPlan]:
-    """Every topic that these chains need: one for each service, callstream's own, those of others that routes name, and
-    each table's changelog.
+def plan(
+    chains: Chains, partitions: int, replicas: int, retention_seconds: float, others: Iterable[str] = ()
+) -> list[TopicPlan]:
+    """Every topic that these chains need: one for each service, callstream's own, each table's changelog, and those of
+    others that routes, steps and settings (`others`) name.
 
     Faust would declare the changelogs too, but late: its assignor leaves out a topic that is not there yet.
     """
@@ -74,7 +77,8 @@ def plan(chains: Chains, partitions: int, replicas: int, retention_seconds: floa
     plans.append(TopicPlan(topic_of(CONTROL), partitions, replicas, retention_seconds, compacted=True))
     plans.append(TopicPlan(topic_of(ALARMS), partitions, replicas, retention_seconds, compacted=True))
     plans.append(TopicPlan(topic_of(DEAD), partitions, replicas, retention_seconds, False, MAX_DEAD_RECORD_BYTES))
-    plans += [TopicPlan(name, partitions, replicas, retention_seconds, ours=False) for name in chains.topics()]
+    foreign = dict.fromkeys((*chains.topics(), *others))
+    plans += [TopicPlan(name, partitions, replicas, retention_seconds, ours=False) for name in foreign]
     plans += [
         TopicPlan(changelog_of(service, table), partitions, replicas, retention_seconds, True, MAX_DEAD_RECORD_BYTES)
         for service, table in tables_of(chains)

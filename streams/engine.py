@@ -14,29 +14,30 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, cast
 
 import faust
 from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
-from faust.exceptions import ProducerSendError
+from faust.exceptions import ConsumerNotStarted, ProducerSendError
 from faust.transport.consumer import Consumer
 from faust.types import StreamT, TopicT
 from faust.types.tuples import RecordMetadata
 from mode.utils.objects import cached_property
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from callstream.streams.broker.state import write_whole
 from callstream.streams.cluster import Cluster
+from callstream.streams.engine_options import EngineOptions
 from callstream.streams.flow import SteadyFlow
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
 from callstream.streams.outstanding import Outstanding, Overdue
 from callstream.streams.ownership import Claim, Ownership
-from callstream.streams.retry_budget import BudgetOptions
 from callstream.streams.topics import group_of, is_changelog, is_ours
 from callstream.streams.transport import Transport
-from callstream.streams.watchdog import Stalled, Watchdog
+from callstream.streams.watchdog import Stalled, Watchdog, stood_still
 from callstream.streams.wire import MAX_RECORD_BYTES, Headers, LogUnavailable, Record
 
 log = logging.getLogger("callstream.engine")
@@ -45,6 +46,8 @@ BEAT_SECONDS = 0.5
 LEASE_SHARE = 0.8
 HEARTBEAT_SHARE = 0.3
 """Of the session time-out, between heartbeats."""
+REQUEST_SECONDS = 90.0
+"""What a request to the broker may last."""
 MEMBER_FILE = "member"
 BATCH_BYTES = 256 * 1024
 """Of one partition's records in a request. An idempotent producer has one under way for each: with Kafka's 16 KiB, ten
@@ -52,57 +55,8 @@ records wait for each other's confirmation."""
 Positive = Annotated[float, Field(gt=0)]
 
 
-class EngineUnfit(Exception):
+class EngineUnfit(Foreseen):
     """This installation cannot keep callstream's guarantees; the message says what to do."""
-
-
-class EngineOptions(BaseModel):
-    """How a service takes events and when it gives up."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    concurrency: Annotated[int, Field(ge=1, le=10_000, description="events a service works on at once")] = 64
-    max_unfinished: Annotated[int, Field(ge=1, le=100_000, description="events taken and not yet acknowledged")] = 2_000
-    commit_interval_seconds: Annotated[float, Field(gt=0, le=60, description="between commits of offsets")] = 1.0
-    session_timeout_seconds: Annotated[
-        float, Field(ge=6, le=300, description="silence after which the broker gives a worker's partitions away")
-    ] = 10.0
-    watchdog_seconds: Annotated[
-        float, Field(ge=5, description="with lag and nothing finished for so long, the process ends")
-    ] = 120.0
-    drain_seconds: Annotated[float, Field(ge=0, le=600, description="what runs may take to finish at a stop")] = 20.0
-    handover_seconds: Annotated[
-        float, Field(ge=0, le=30, description="what runs may take to finish before its partition goes to another")
-    ] = 5.0
-    held_pause_seconds: Annotated[
-        float, Field(ge=0, le=60, description="a longer pause before a step's next attempt is the timer's to wait for")
-    ] = 5.0
-    missing_version_hours: Annotated[
-        float, Field(gt=0, le=24 * 30, description="how long a task waits for a worker with its version")
-    ] = 24.0
-    delivery_timeout_seconds: Annotated[
-        float, Field(ge=5, description="a record that the broker has not taken by then stops the worker")
-    ] = 120.0
-    linger_seconds: Annotated[
-        float, Field(ge=0, le=1, description="how long a record waits for others to share its request to the broker")
-    ] = 0.01
-    poll_records: Annotated[int, Field(ge=1, le=5_000, description="records taken from the consumer at once")] = 256
-    buffer_records: Annotated[int, Field(ge=64, description="records of a topic held in memory before it pauses")] = (
-        2_048
-    )
-    retry_budget: Annotated[
-        BudgetOptions, Field(description="how many attempts of steps may be retries, by service, process and tenant")
-    ] = BudgetOptions()
-
-    @model_validator(mode="after")
-    def _that_no_buffer_overflows(self) -> Self:
-        """A topic pauses at four fifths of its buffer; one that fills up stops every other topic of the service."""
-        if self.poll_records * 5 > self.buffer_records:
-            raise ValueError(
-                f"poll_records ({self.poll_records:,}) is over a fifth of buffer_records ({self.buffer_records:,}): "
-                "one topic's backlog would hold up the others; lower the one or raise the other"
-            )
-        return self
 
 
 class FaustDelivery:
@@ -184,6 +138,8 @@ class ServiceApp(faust.App):
             broker_max_poll_records=options.poll_records,
             broker_commit_interval=options.commit_interval_seconds,
             broker_session_timeout=options.session_timeout_seconds,
+            # Faust takes no longer session than a request to the broker may last.
+            broker_request_timeout=max(REQUEST_SECONDS, options.session_timeout_seconds),
             broker_heartbeat_interval=options.session_timeout_seconds * HEARTBEAT_SHARE,
             consumer_auto_offset_reset="earliest",
             producer_acks=-1,
@@ -328,7 +284,11 @@ class ServiceApp(faust.App):
         Offsets without a record (a transaction's marker, what retention deleted) count until they have been passed.
         """
         consumer = cast(Consumer, self.consumer)
-        committed = {tp: consumer._committed_offset.get(tp) or 0 for tp in consumer.assignment()}
+        try:
+            committed = {tp: consumer._committed_offset.get(tp) or 0 for tp in consumer.assignment()}
+        except ConsumerNotStarted:
+            # On a busy machine the watch begins before the consumer's thread does.
+            return None
         mine = {tp for tp in committed if not is_changelog(tp.topic)}
         try:
             async with asyncio.timeout(5):
@@ -342,11 +302,11 @@ class ServiceApp(faust.App):
         return sum(count for tp, count in behind.items() if tp in in_hand or tp not in passed)
 
     async def _beat(self) -> None:
-        while not self.should_stop:
+        """Renew the lease while the consumer tells the group that this worker lives, so all through a drain too."""
+        while not self.crashed:
             gap = self.ownership.beat()
             if gap > self.options.session_timeout_seconds * LEASE_SHARE:
-                still = f"this process stood still for {gap:.1f} s, longer than it may own partitions"
-                self.fail(Stalled(f"{self.service_name}: {still}"))
+                self.fail(Stalled(f"{self.service_name}: {stood_still(gap)}"))
                 return
             await asyncio.sleep(BEAT_SECONDS)
 

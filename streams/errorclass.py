@@ -31,13 +31,16 @@ FINAL = frozenset({ErrorClass.REFUSED, ErrorClass.DEADLINE})
 """Never tried again, whatever a step declares."""
 
 _KINDS: Mapping[ErrorClass, str] = {
-    ErrorClass.TRANSIENT: "unavailable unreachable stopping database blob-store recogniser-died callback-unreachable",
+    ErrorClass.TRANSIENT: """
+        unavailable unreachable stopping database sink blob-store recogniser-died callback-unreachable
+    """,
     ErrorClass.OVERLOADED: "callback-busy retry-budget",
     ErrorClass.BROKEN_REPLY: "unusable-reply",
     ErrorClass.REFUSED: """
         refused-by-policy context-too-long reply-too-long unknown-pool unknown-chain invalid-input conflict rejected
         cancelled route hop-limit fan-out join blob-missing timer no-prompt no-template missing-variable empty-text
-        photo-missing bad-image moderate-text catalogue-row callback-refused callback-address callback-secret
+        output-too-large photo-missing bad-image moderate-text catalogue-row callback-refused callback-address
+        callback-secret prompt-rule prompt-too-long template text-too-long texts vectors sink-row
     """,
     ErrorClass.TIMEOUT: "recognition-timeout",
     ErrorClass.BUG: "",

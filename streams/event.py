@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from callstream.streams.keys import Name, TaskId, Tenant, event_id, task_key
+from callstream.streams.spend import MOST_SPENDS, Spend
 
 TASK = "callstream.task"
 TASK_UNDO = "callstream.task.undo"
@@ -22,6 +23,7 @@ TASK_SUBTASK = "callstream.task.subtask"
 TASK_JOIN_DUE = "callstream.task.due"
 TASK_UNVERSIONED = "callstream.task.unversioned"
 TASK_WAITING = "callstream.task.waiting"
+TASK_REVIEWED = "callstream.task.reviewed"
 VERDICT = "callstream.review.verdict"
 LETTER_COMMAND = "callstream.letter.command"
 
@@ -91,7 +93,7 @@ class Failure(Strict):
 
 
 class Usage(Strict):
-    """What one step's model calls took."""
+    """What one step's model calls took. Of `tokens_in` the endpoint had `tokens_cached` in its cache."""
 
     model: Annotated[str, StringConstraints(max_length=200)] = ""
     endpoint: Annotated[str, StringConstraints(max_length=200)] = ""
@@ -99,6 +101,7 @@ class Usage(Strict):
     repeated: Count = 0
     tokens_in: Count = 0
     tokens_out: Count = 0
+    tokens_cached: Count = 0
 
 
 class Attempt(Strict):
@@ -130,6 +133,7 @@ class Hop(Strict):
     """One step done, or undone: when (epoch seconds), in which attempt, and with what remarks.
 
     Of the seconds between, it `waited` so many for capacity, and so many went into tries that failed and their pauses.
+    `spends` is what all requests to models cost that were sent for it, those without an answer too.
     """
 
     step: Name
@@ -141,14 +145,19 @@ class Hop(Strict):
     notes: Annotated[tuple[Line, ...], Field(max_length=MAX_NOTES)] = ()
     waited: Moment = 0.0
     retried: Moment = 0.0
+    spends: Annotated[tuple[Spend, ...], Field(max_length=MOST_SPENDS)] = ()
     undo: bool = False
 
 
 class Undoing(Strict):
-    """A task on its way back: the number of the step that is to be undone next, and how the task ends after it."""
+    """A task on its way back: the number of the step that is to be undone next, and how the task ends after it.
+
+    `number` is that of the end, where it is fixed beforehand; else the end has the number after the last undo.
+    """
 
     step: Count
     end: End
+    number: Count | None = None
 
 
 class Waiting(Strict):

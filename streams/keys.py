@@ -5,14 +5,27 @@ import re
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 TASK_ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$"
+GIVEN_ID_PATTERN = TASK_ID_PATTERN.replace("~", "")
 NAME_PATTERN = r"^[a-z][a-z0-9-]{0,47}$"
+
+DERIVED = "~"
+"""Joins an id and what was made of it: sub-tasks, shadow copies and replays have it, and no task that is handed in."""
+
+
+def given_id(task: str) -> str:
+    """An id that a caller chose. Raises ValueError for one that reads as if callstream had made it of another."""
+    if DERIVED in task:
+        raise ValueError(f"must not contain {DERIVED!r}: ids with it are of sub-tasks, replays and shadow copies only")
+    return task
+
 
 Tenant = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
 TaskId = Annotated[str, StringConstraints(pattern=TASK_ID_PATTERN)]
+GivenId = Annotated[str, AfterValidator(given_id), StringConstraints(pattern=GIVEN_ID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 
 _KEY = re.compile(rb"^(\d{1,2}):(.+)\Z", re.DOTALL)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -62,6 +62,16 @@ def lags(offsets: Offsets) -> list[Lag]:
             behind = max(0, end - max(begin, done if done is not None else begin))
             found.append(Lag(group, topic, partition, end, done, behind))
     return found
+
+
+def by_group(rows: Iterable[Lag]) -> list[Lag]:
+    """One row for each group, which names its topic or counts them; `partition` counts the partitions of all."""
+    rows = list(rows)
+    topics: dict[str, set[str]] = {}
+    for row in rows:
+        topics.setdefault(row.group, set()).add(row.topic)
+    named = {group: min(names) if len(names) == 1 else f"{len(names)} topics" for group, names in topics.items()}
+    return summed(replace(row, topic=named[row.group]) for row in rows)
 
 
 def summed(rows: Iterable[Lag]) -> list[Lag]:

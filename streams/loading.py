@@ -11,11 +11,12 @@ from types import ModuleType
 from typing import Any
 
 from callstream.streams.chain import Chain, Chains
+from callstream.streams.foreseen import Foreseen
 
 FILE_MODULE_PREFIX = "callstream_chain_"
 
 
-class BadReference(ValueError):
+class BadReference(Foreseen, ValueError):
     """A chain that could not be loaded; the message says which reference, why and, for its own errors, where."""
 
 

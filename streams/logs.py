@@ -50,13 +50,36 @@ QUIET: Mapping[str, int] = {
     "asyncio": logging.INFO,
 }
 
+RECONNECTING = frozenset(
+    {
+        'Unable connect to "%s:%s": %s',
+        "Unable connect to node with id %s: %s",
+        "Unable to update metadata from %s",
+        "Error sending %s to node %s [%s] -- marking coordinator dead",
+        "Group Coordinator Request failed: %s",
+        "Heartbeat session expired - marking coordinator dead",
+        "Heartbeat send request failed: %s. Will retry.",
+        "LeaveGroup request failed: %s",
+        "OffsetCommit failed before join, ignoring: %s",
+        "OffsetCommit failed for group %s due to group error (%s), will rejoin",
+        "Failed to commit on finallization: %s",
+        "Failed fetch messages from %s: %s",
+        "Failed fetch offsets from %s: %s",
+    }
+)
+"""What aiokafka logs as errors of its own while a broker is away or comes back, and then tries again."""
+
 _SECRETS = re.compile(
     r"""(?ix)
     ( \bauthorization['"]?\s*[:=]\s*['"]?(?:(?:bearer|basic)\s+)?
-    | \b(?:bearer\s+|(?:api[-_]?key|password|passwd|secret|token)['"]?\s*[:=]\s*['"]?)
+    | \bbearer\s+
+    | (?<![\w-])[\w-]{0,40}?(?:(?:api|access|private)[-_]?key|password|passwd|secret|token)['"]?\s*[:=]\s*['"]?
     ) [^\s'",;&@]{3,}
-    | (://[^/\s:@]{0,80}:) [^/\s@]{1,200}(?=@)
-    | \b(sk-|whsec_|ghp_) [A-Za-z0-9_-]{8,}
+    | (://[^/\s:@]{0,80}:) [^/\s]{1,200}(?=@)
+    | (\b(?:set-)?cookie['"]?\s*[:=]\s*['"]?) [^\r\n'"]{3,2000}
+    | \b(sk-|whsec_|gh[oprsu]_|github_pat_|glpat-|xox[abeoprs]-|AKIA|ASIA|AIza) [A-Za-z0-9_-]{8,}
+    | \b(eyJ) [\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?
+    | (-----BEGIN[ ][A-Z ]{0,30}PRIVATE[ ]KEY-----) (?:(?!-----END)[\s\S]){1,8000}
     """
 )
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -101,7 +124,7 @@ def bound() -> Mapping[str, Scalar]:
 
 def redact(text: str) -> str:
     """The text with what looks like a credential masked. A net under the rule that none is logged."""
-    return _SECRETS.sub(lambda match: f"{match[1] or match[2] or match[3]}{MASK}", text)
+    return _SECRETS.sub(lambda match: f"{match[match.lastindex or 0]}{MASK}", text)
 
 
 def dict_config(options: LogOptions, stream: TextIO | None = None) -> dict[str, Any]:
@@ -113,13 +136,16 @@ def dict_config(options: LogOptions, stream: TextIO | None = None) -> dict[str, 
         "formatters": {
             "line": {"()": JsonLine if options.format == "json" else ConsoleLine, "limit": options.line_bytes}
         },
-        "filters": {"repeats": {"()": Repeats, "seconds": options.repeat_seconds, "most": options.repeats}},
+        "filters": {
+            "reconnects": {"()": Reconnects, "level": level},
+            "repeats": {"()": Repeats, "seconds": options.repeat_seconds, "most": options.repeats},
+        },
         "handlers": {
             "line": {
                 "class": "logging.StreamHandler",
                 "stream": stream or sys.stderr,
                 "formatter": "line",
-                "filters": ["repeats"],
+                "filters": ["reconnects", "repeats"],
             }
         },
         "loggers": {name: {"level": max(level, quiet)} for name, quiet in QUIET.items()},
@@ -133,8 +159,25 @@ def setup(options: LogOptions, stream: TextIO | None = None) -> None:
     logging.captureWarnings(True)
 
 
+class Reconnects(logging.Filter):
+    """Makes warnings of aiokafka's errors that its next try settles; what ends a worker is told by the worker."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self._level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line appears."""
+        if record.levelno == logging.ERROR and _reconnects(record):
+            record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        return record.levelno >= self._level
+
+
 class Repeats(logging.Filter):
-    """Lets the same line of the same task through `most` times in `seconds`; the next says how many were cut."""
+    """Lets the same line of the same task through `most` times in `seconds`; the next says how many were cut.
+
+    Lines about a lost connection count as the same whichever node or group they name: each service has its own.
+    """
 
     REMEMBERED = 1024
 
@@ -149,7 +192,8 @@ class Repeats(logging.Filter):
         if self._seconds <= 0:
             return True
         now = time.monotonic()
-        key = (record.name, record.levelno, _message(record)[:200], _bound.get().get("task"))
+        said = str(record.msg) if _reconnects(record) else _message(record)[:200]
+        key = (record.name, record.levelno, said, _bound.get().get("task"))
         since, count = self._seen.pop(key, (now, 0))
         suppressed = 0
         if now - since >= self._seconds:
@@ -207,6 +251,10 @@ class ConsoleLine(logging.Formatter):
         if exception := _exception(record):
             line += "\n" + exception[-self._limit // 2 :]
         return line.encode("utf-8", "backslashreplace")[: self._limit].decode("utf-8", "ignore")
+
+
+def _reconnects(record: logging.LogRecord) -> bool:
+    return record.name.startswith("aiokafka") and record.msg in RECONNECTING
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -1,18 +1,28 @@
 """What an actor decided about one event: a value. `callstream.agents.settle` is the one place that performs it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from callstream.streams.event import Event, Failure, Json, Usage
+from callstream.streams.review import NO_TERMS, Terms
+from callstream.streams.wire import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """The step is done: its output joins the task, which goes on to the chain's next step."""
+    """The step is done: its output joins the task, which goes on to the chain's next step.
+
+    `edits` are texts of earlier steps' outputs (by step and field) that it has changed. `back` names an earlier step
+    that the task is to take again, which the step declares (`Step.regenerates`); how often is for the step to bound.
+    `records` go to topics of others, before the task goes on.
+    """
 
     output: Json = field(default_factory=dict)
     usage: Usage | None = None
     notes: tuple[str, ...] = ()
+    edits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    back: str | None = None
+    records: Sequence[Record] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +57,16 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A person must decide: the task waits on the `review` topic, holding no worker, until a verdict arrives."""
+    """A person must decide: the task waits on the `review` topic, holding no worker, until a verdict arrives.
+
+    `terms` say who is to look at it, how soon, and what if nobody does; `text` is what was judged, in which the spans
+    of an output's `findings` count; of several texts it is that of the first finding.
+    """
 
     reason: str
     output: Json = field(default_factory=dict)
+    terms: Terms = NO_TERMS
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +85,13 @@ class Retry:
 class Bury:
     """Never: the event goes to the dead letters. The task has failed and its caller is told so, unless `ends_task`
     is False: then only this event is refused (a second, different submission under the id of a task, say).
+    Without `rollback` what its steps did is not undone.
     """
 
     failure: Failure
     ends_task: bool = True
     usage: Usage | None = None
+    rollback: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +140,18 @@ class Redo:
     event: Event
 
 
-Outcome = Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Redo | Resume
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """What review says of a held task: `then` follows, and those who show the task are told how it stands (`told`).
+
+    `due` is an event that comes back to review at a time (epoch seconds).
+    """
+
+    then: Keep | Resume | Redo
+    told: Json | None = None
+    due: tuple[Event, float] | None = None
+
+
+Outcome = (
+    Forward | FanOut | Finish | Hold | Retry | Bury | Keep | Announce | Cancelled | Again | Redo | Resume | Reviewed
+)

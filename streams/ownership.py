@@ -8,6 +8,8 @@ revocation ends, and a lease, which lasts only while the event loop has run rece
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from callstream.streams.watchdog import stood_still
+
 
 class LostOwnership(Exception):
     """The partition belongs to another worker by now: stop, write nothing, acknowledge nothing."""
@@ -51,8 +53,14 @@ class Ownership:
         self.epoch += 1
 
     def beat(self) -> float:
-        """The loop runs. Gives for how long it stood still; a broken lease is not renewed."""
+        """The loop runs. Gives for how long it stood still; a broken lease is not renewed.
+
+        While nothing is owned, as when a worker loads what it needs, there is no lease to break.
+        """
         gap = self._monotonic() - self._beat
+        if not self._owned:
+            self._beat += gap
+            return 0.0
         if gap <= self._lease:
             self._beat += gap
         return gap
@@ -67,4 +75,4 @@ class Ownership:
             raise LostOwnership(f"partition {claim.partition} was revoked")
         gap = self._monotonic() - self._beat
         if gap > self._lease:
-            raise LostOwnership(f"partition {claim.partition}: this process stood still for {gap:.1f} s")
+            raise LostOwnership(f"partition {claim.partition}: {stood_still(gap)}")

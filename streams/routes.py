@@ -41,7 +41,7 @@ class Rule:
     test: Expression = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "test", _compiled(self.when))
+        object.__setattr__(self, "test", compiled(self.when))
         _check_weights(self.to)
         if self.topic is not None:
             check_foreign(self.topic)
@@ -133,8 +133,11 @@ def variables(event: Event, step: str) -> Json:
     }
 
 
-def _compiled(text: str) -> Expression:
-    """Raises ValueError for what is too long, loops too much or is no CEL over `VARIABLES`."""
+def compiled(text: str) -> Expression:
+    """A rule over an event, made ready.
+
+    Raises ValueError for what is too long, loops too much or is no CEL over `VARIABLES`.
+    """
     try:
         return Expression(text, VARIABLES, LIMITS)
     except BadExpression as error:
@@ -154,7 +157,7 @@ def _drawn(to: str | Mapping[str, int], salt: bytes, key: bytes) -> str:
     """The step that a task goes to, by its key: of two steps with weights 95 and 5 the second gets 5 % of the tasks."""
     if isinstance(to, str):
         return to
-    place = int.from_bytes(hashlib.sha256(salt + b"\0" + key).digest()[:8]) % sum(to.values())
+    place = _number(salt, key) % sum(to.values())
     for name, weight in to.items():
         if place < weight:
             return name
@@ -164,3 +167,12 @@ def _drawn(to: str | Mapping[str, int], salt: bytes, key: bytes) -> str:
 
 def _short(expression: str) -> str:
     return expression if len(expression) <= MOST_SHOWN else f"{expression[:MOST_SHOWN]}…"
+
+
+def percent_of(salt: str, key: bytes) -> float:
+    """Where a task stands in a draw, 0 to below 100, always the same: it is within every share that is larger."""
+    return _number(salt.encode(), key) / 2**64 * 100
+
+
+def _number(salt: bytes, key: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(salt + b"\0" + key).digest()[:8])

@@ -20,10 +20,14 @@ class BadJson(ValueError):
     """What is wrong with a document, in one sentence."""
 
 
+class TooLarge(BadJson):
+    """A document of more bytes than are taken."""
+
+
 def loads(raw: bytes, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
     """Parse one document of at most `max_bytes`, nested at most `max_depth` deep. Raises BadJson."""
     if len(raw) > max_bytes:
-        raise BadJson(f"{len(raw):,} bytes; at most {max_bytes:,} are taken")
+        raise TooLarge(f"{len(raw):,} bytes; at most {max_bytes:,} are taken")
     if (found := _plain(raw, max_depth)) is not None:
         return found
     try:

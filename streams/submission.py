@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from callstream.streams.chain import LONGEST_DEADLINE_SECONDS
-from callstream.streams.event import Body, Event, Priority, Submission
+from callstream.streams.event import PARENT, Body, Event, Priority, Submission
+from callstream.streams.keys import DERIVED, given_id
+from callstream.streams.replay.lineage import MOST_PARENT
 from callstream.streams.timing import check_due
 from callstream.streams.wire import epoch
 
@@ -51,6 +53,18 @@ def new_event(submission: Submission, order: Order, now: float) -> Event:
         traceparent=order.traceparent,
         run_at=order.run_at,
     )
+
+
+def unfit_id(event: Event) -> str | None:
+    """Why a task may not have its id; None for one that its sender may choose, or that says of which task it is."""
+    origin = event.parent or event.extensions.get(PARENT)
+    if origin and event.task.startswith(origin[:MOST_PARENT] + DERIVED):
+        return None
+    try:
+        given_id(event.task)
+    except ValueError as error:
+        return f"attribute 'subject' ({event.task}) {error}: submit the task under another id"
+    return None
 
 
 def parse_deadline(given: str | float, now: float) -> float:

@@ -13,7 +13,7 @@ NOTIFIED = "notified"
 NOTIFY = "notify"
 """Its topic has the ends of which callers are to be told once more; the others it takes from `finished`."""
 SEEN, RECEIPTS, REVIEWS, TASKS, LATENCY, PROFILES = "seen", "receipts", "reviews", "tasks", "latency", "profiles"
-SPENDING = "spending"
+SPENDING, USAGE = "spending", "usage"
 TIMER, TIMERS = "timer", "timers"
 PARKED = "parked"
 INFER = "infer"
@@ -31,6 +31,7 @@ OWN_TABLES = (
     ("review", REVIEWS),
     ("gateway", TASKS),
     ("gateway", LATENCY),
+    ("gateway", USAGE),
     ("gateway", LETTERS),
     ("prepare", PROFILES),
     (TIMER, TIMERS),

@@ -26,3 +26,11 @@ class Watchdog:
             return None
         behind = "the broker does not answer" if lag is None else f"{lag:,} records wait"
         return f"{behind} and nothing has finished for {now - self._since:.0f} s"
+
+
+def stood_still(seconds: float) -> str:
+    """Why a worker ends whose loop did not run for so long, and what to do."""
+    return (
+        f"this process stood still for {seconds:.1f} s, longer than engine.session_timeout_seconds lets it own "
+        "partitions. Start it again; on a machine that is often so busy, raise the setting, or run fewer workers"
+    )

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pydantic import TypeAdapter, ValidationError
 
 from callstream.streams import strict_json
-from callstream.streams.chain import describe
 from callstream.streams.event import LAST_SECOND, MAX_EXTENSIONS, Body, Event, Json, Priority
+from callstream.streams.findings import describe
 from callstream.streams.keys import NAME_PATTERN, TASK_ID_PATTERN, TENANT_PATTERN
 from callstream.streams.strict_json import BadJson
 
@@ -31,6 +31,10 @@ MAX_RUN = 999_999
 MAX_BODY_DEPTH = strict_json.MAX_DEPTH + 8
 """Deeper than a caller's document: what was taken at the door still fits when the event wraps it."""
 CLAIM_CHECK_BYTES = 256 * 1024
+DATAREF = "ce_dataref"
+"""The header of a record without a value: where its body is (CloudEvents extension)."""
+BODY_REF = "bodyref"
+"""The attribute of a dead letter whose task had such a body, which was not there: the reference, for a redrive."""
 
 _NO_NUMBERS = (b"NaN", b"Infinity")
 
@@ -61,6 +65,10 @@ class Record:
     key: bytes
     value: bytes
     headers: Headers
+
+    def by_reference(self, reference: str) -> "Record":
+        """The record without its value, which is in the blob store."""
+        return Record(self.topic, self.key, b"", [*self.headers, (DATAREF, reference.encode())])
 
 
 def encode(event: Event, topic: str) -> Record:
@@ -267,7 +275,7 @@ def _event(attributes: Mapping[str, str], data: object) -> Event:
             sandbox=text("sandbox", "false") == "true",
         )
     except ValidationError as error:
-        raise BadEvent(f"body: {describe(error)}") from None
+        raise BadEvent(f"body: {describe(error, data)}") from None
 
 
 def _extensions(attributes: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """What can go wrong with the embedded broker; each message says what, where and what to do."""
 
+from callstream.streams.foreseen import Foreseen
 
-class BrokerError(RuntimeError):
+
+class BrokerError(Foreseen, RuntimeError):
     """Any failure of the embedded broker; `str()` is one paragraph fit for a terminal."""
 
 

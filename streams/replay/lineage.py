@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, replace
 
 from callstream.streams.event import LAST_SECOND, TASK, Event
-from callstream.streams.keys import partition_of, task_key
+from callstream.streams.keys import DERIVED, partition_of, task_key
 
 DIGEST_DIGITS = 12
 MOST_PARENT = 128 - 1 - DIGEST_DIGITS
@@ -46,7 +46,7 @@ def child_of(tenant: str, parent: str, replay: str, partitions: int) -> str:
     home = partition_of(task_key(tenant, parent), partitions)
     for number in range(partitions * TRIES_A_PARTITION):
         told = f"{number}/{replay}/{tenant}/{parent}"
-        child = f"{parent[:MOST_PARENT]}~{hashlib.sha256(told.encode()).hexdigest()[:DIGEST_DIGITS]}"
+        child = f"{parent[:MOST_PARENT]}{DERIVED}{hashlib.sha256(told.encode()).hexdigest()[:DIGEST_DIGITS]}"
         if partition_of(task_key(tenant, child), partitions) == home:
             return child
     raise ValueError(f"no id was found for a replay of {parent!r} in partition {home} of {partitions}")

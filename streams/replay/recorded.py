@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.records import read_any_header
 from callstream.streams.topics import PREFIX
 
@@ -20,7 +21,7 @@ SILENCE_SECONDS = 30.0
 POLL_MS = 1_000
 
 
-class TopicsUnreadable(Exception):
+class TopicsUnreadable(Foreseen):
     """The broker does not answer, or has not these topics; the message says which and what to do."""
 
 

@@ -16,6 +16,7 @@ from callstream.streams.blobs import BlobMissing, BlobStore, BlobTooLarge, check
 from callstream.streams.chain import UnknownChain
 from callstream.streams.event import Event
 from callstream.streams.expressions import Expression, NotEvaluated
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.replay.lineage import Manner, begin, child_of, named
 from callstream.streams.replay.recorded import Reach, Span, Topics
@@ -30,7 +31,7 @@ MOST_REMEMBERED = 1_000_000
 MOST_EXAMPLES = 5
 
 
-class CannotReplay(Exception):
+class CannotReplay(Foreseen):
     """Nothing is started; the message says what was asked, why it cannot be done, and what can."""
 
 
@@ -249,7 +250,7 @@ class Replay:
             if step not in [hop.step for hop in own]:
                 return never_reached(task, step, [hop.step for hop in ended.body.trail], str(ended.body.end))
         elif await self._last(names.INTAKE, partition, key) is not None and reach is None:
-            return never_reached(task, step, (), None)
+            return never_reached(task, step, None, None)
         if reach is not None:
             return swept(f"the input of step {step!r} of task {task!r}", reach)
         asked = f" since {moment(wanted.since)}" if wanted.since is not None else ""

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.event import TASK, Event
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.topics import lanes_of, topic_of
 
 Headers = Iterable[tuple[str, bytes | None]]
 
 
-class UnknownStep(LookupError):
+class UnknownStep(Foreseen, LookupError):
     """No chain that is meant has a step of that name; the message says which steps there are."""
 
 
@@ -56,8 +57,8 @@ def gone(error: UnknownChain) -> str:
     return f"it cannot be done on another version: {error}"
 
 
-def never_reached(task: str, step: str, taken: Iterable[str], ended: str | None) -> str:
-    """Why a task has no recorded input of a step, from the steps that it took and how it ended, if it has."""
-    steps = ", ".join(taken) or "none"
+def never_reached(task: str, step: str, taken: Iterable[str] | None, ended: str | None) -> str:
+    """Why a task has no recorded input of a step: the steps it took, if they are known, and how it ended, if it has."""
+    steps = "" if taken is None else f"it took {', '.join(taken) or 'none'}, and "
     how = f"it ended {ended}" if ended else "it has not ended"
-    return f"task {task!r} never reached step {step!r}: it took {steps}, and {how}; nothing was started"
+    return f"task {task!r} never reached step {step!r}: {steps}{how}; nothing was started"
