@@ -1,8 +1,9 @@
-"""The gateway's record of all tasks: each event folded into its task's row and its step's latency windows.
+"""The gateway's record of all tasks: each event folded into its task's row, its step's latency windows and its usage.
 
 Events arrive by the thousand; rows are written in batches. An event counts as recorded when the batch that holds its
 rows is on the changelog, and only then is it acknowledged. Tasks are written before latencies: an event that comes
-again finds its task's row ahead of it and counts no hop twice.
+again finds its task's row ahead of it and counts no hop twice. Usage is money: it is written before the tasks, and
+keeps by itself from counting a step twice (`usage_book`).
 """
 
 import asyncio
@@ -13,9 +14,12 @@ from callstream.streams import strict_json
 from callstream.streams.chain import Chains
 from callstream.streams.event import End, Event, Hop, Json
 from callstream.streams.ownership import Claim, LostOwnership
+from callstream.streams.submission import unfit_id
 from callstream.tables import tasks
 from callstream.tables.latency import Window, WindowKey, windows_of
 from callstream.tables.rows import Rows
+from callstream.tables.usage import mark_of
+from callstream.tables.usage_book import Entries, UsageBook
 
 FLUSH_SECONDS = 0.05
 LONGEST_FLUSH_SECONDS = 0.4
@@ -34,10 +38,14 @@ class _Batch:
     recorded: list[asyncio.Future[None]] = field(default_factory=list)
     rows: dict[Place, tuple[Claim, Json]] = field(default_factory=dict)
     windows: dict[tuple[int, WindowKey], Claim] = field(default_factory=dict)
+    usage: Entries = field(default_factory=Entries)
 
 
 class Journal:
-    """Folds events into the tables `tasks` and `latency` of one gateway; `changed` hears of each row after the log."""
+    """Folds events into the tables `tasks`, `latency` and `usage` of one gateway.
+
+    `changed` hears of each task's row after the log.
+    """
 
     def __init__(
         self,
@@ -46,8 +54,10 @@ class Journal:
         chains: Chains,
         clock: Callable[[], float],
         changed: Callable[[Json], None],
+        usage: UsageBook | None = None,
     ) -> None:
         self._rows = rows
+        self._usage = usage
         self._latencies = latencies
         self._chains = chains
         self._clock = clock
@@ -74,6 +84,10 @@ class Journal:
         new_row, hops = tasks.fold(row, event, self._chains, self._clock())
         place = (claim.partition, event.key)
         recorded = asyncio.get_running_loop().create_future()
+        if row is None and event.sequence == 0 and unfit_id(event) is not None:
+            # Intake refuses it, and another task may have that id one day.
+            recorded.set_result(None)
+            return recorded
         # A row that only this disk has, left by a process that was killed, is no reason to skip its event.
         if new_row is row and place in self._logged and self._pending(*place) is None:
             recorded.set_result(None)
@@ -84,6 +98,7 @@ class Journal:
             if self._flusher is None or self._flusher.done():
                 self._flusher = asyncio.create_task(self._flush_soon())
         batch.rows[place] = (claim, new_row)
+        self._count_usage(batch, claim, event, hops)
         for position, hop in enumerate(hops, start=1):
             if position == len(hops) and event.body.end is End.CANCELLED:
                 # How long a step took that was cut says nothing of the step.
@@ -109,6 +124,8 @@ class Journal:
     def forget(self) -> None:
         """The partitions go to other owners: drop what was not written, and what was remembered of the windows."""
         batch, self._batch = self._batch, None
+        if self._usage is not None:
+            self._usage.forget()
         self._windows.clear()
         self._logged.clear()
         for recorded in batch.recorded if batch is not None else ():
@@ -119,6 +136,15 @@ class Journal:
             if batch is not None and (found := batch.rows.get((partition, key))) is not None:
                 return found[1]
         return None
+
+    def _count_usage(self, batch: _Batch, claim: Claim, event: Event, hops: tuple[Hop, ...]) -> None:
+        if self._usage is None:
+            return
+        first = len(event.body.trail) - len(hops)
+        for position, hop in enumerate(hops, start=first):
+            if hop.spends:
+                mark = mark_of(event.key, event.run, position, hop)
+                self._usage.count(batch.usage, claim, (event.tenant, event.chain), hop.spends, mark)
 
     def _count(self, batch: _Batch, claim: Claim, hop: Hop, failed: bool) -> None:
         for key in windows_of(hop, self._clock()):
@@ -161,9 +187,13 @@ class Journal:
             for (place, key), claim in batch.windows.items()
             if (place, key) in self._windows
         ]
+        if self._usage is not None and batch.usage.claims:
+            await asyncio.gather(*(self._usage.write(row) for row in self._usage.written(batch.usage)))
         await asyncio.gather(
             *(self._rows.write(claim, key, strict_json.pack(row)) for (_, key), (claim, row) in batch.rows.items())
         )
+        if self._usage is not None:
+            self._usage.confirmed(batch.usage, self._batch.usage if self._batch is not None else None)
         await asyncio.gather(*(self._latencies.write(*window) for window in windows))
         for place, (_, row) in batch.rows.items():
             self._logged[place] = None

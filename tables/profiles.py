@@ -6,7 +6,9 @@ table with a topic of its own never starts.
 """
 
 import logging
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
 
 from callstream.streams import strict_json
 from callstream.streams.disk import DiskUnusable
@@ -19,6 +21,11 @@ from callstream.tables.durable import Readable, broken
 log = logging.getLogger("callstream.profiles")
 
 MAX_PROFILE_BYTES = 64 * 1024
+
+User = Annotated[
+    str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\p{C}\p{Z}]([^\p{C}]*[^\p{C}\p{Z}])?$")
+]
+"""Whom a profile is about, as its tenant calls them: printable, with no white space at the ends."""
 
 
 def profile_key(tenant: str, user: str) -> bytes:

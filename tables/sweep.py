@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from callstream.streams import strict_json
-from callstream.streams.event import End, Json
+from callstream.streams.event import Json
 from callstream.streams.ownership import LostOwnership
 from callstream.tables.latency import decode_key
 from callstream.tables.rows import Rows
+from callstream.tables.tasks import ENDED
+from callstream.tables.usage import expired
 
 log = logging.getLogger("callstream.sweep")
 
-ENDS = frozenset(map(str, End))
 Expired = Callable[[bytes, Json, float], bool]
 ROWS_A_STEP = 200
 SECONDS_BETWEEN_STEPS = 0.5
@@ -42,7 +43,7 @@ def ended_before(seconds: float) -> Expired:
     """Tasks that ended longer ago than that; tasks that still run are kept however old they are."""
 
     def expired(_: bytes, row: Json, now: float) -> bool:
-        return row["state"] in ENDS and row["updated"] + seconds < now
+        return row["state"] in ENDED and row["updated"] + seconds < now
 
     return expired
 
@@ -62,6 +63,15 @@ def letter_over(seconds: float) -> Expired:
 def window_over(key: bytes, _: Json, now: float) -> bool:
     """Latency windows past what is kept of their size."""
     return decode_key(key).expired(now)
+
+
+def usage_before(days: int) -> Expired:
+    """Sums of what calls cost on days longer ago than that."""
+
+    def over(key: bytes, _: Json, now: float) -> bool:
+        return expired(key, days, now)
+
+    return over
 
 
 @dataclass(slots=True)

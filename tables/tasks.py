@@ -14,6 +14,7 @@ from callstream.streams.event import (
     TASK_HELD,
     TASK_JOIN_DUE,
     TASK_NOTIFIED,
+    TASK_REVIEWED,
     TASK_SUBTASK,
     TASK_UNVERSIONED,
     TASK_WAITING,
@@ -24,13 +25,16 @@ from callstream.streams.event import (
     Waiting,
     WaitReason,
 )
+from callstream.streams.review import fits, opened, text_of
+from callstream.streams.spend import shown, totals
 from callstream.streams.timespent import StepTime, step_times
 
 State = str
-MISSING, SUBTASK = "missing", "subtask"
-"""The outputs that remarks about a task have: a version that a worker misses, a sub-task that has ended."""
+MISSING, SUBTASK, REVIEW = "missing", "subtask", "review"
+"""The outputs that remarks about a task have: a version that a worker misses, a sub-task that has ended, its review."""
 MOST_NUMBER = 9_999
-_ENDED = frozenset(map(str, End))
+ENDED = frozenset(map(str, End))
+"""The states after which a task changes no more by itself; one that failed may be taken up again."""
 
 
 def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Json, tuple[Hop, ...]]:
@@ -39,12 +43,16 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return _notified(row, event, chains, now), ()
     if event.type in (TASK_SUBTASK, TASK_JOIN_DUE):
         return _counted(row if row is not None else _early(event, chains, now), event, now), ()
+    if _is_of_timer(event):
+        return row if row is not None else _early(event, chains, now), ()
+    if event.type == TASK_REVIEWED:
+        return _reviewed(row, event, chains, now), ()
     if event.type == TASK_UNVERSIONED:
         return _unversioned(row, event, chains, now), ()
-    if row is not None and _progress(event) <= _reached(row):
-        return row, ()
-    if row is not None and row["state"] in _ENDED and row.get("run", 0) == event.run and _is_told_again(event):
-        return row, ()
+    if row is not None and not _has_undone_more(row, event):
+        has_ended = row["state"] in ENDED and row.get("run", 0) == event.run
+        if _progress(event) <= _reached(row) or (has_ended and _is_told_again(event)):
+            return row, ()
     # What a replayed task has from its parent was counted there.
     return _row(row, event, chains, now), event.body.trail[max(event.inherited, _seen(row, event)) :]
 
@@ -58,21 +66,34 @@ def state_of(event: Event) -> State:
     return "accepted" if event.sequence == 0 or _is_scheduled(event) else "running"
 
 
+def _is_of_timer(event: Event) -> bool:
+    """Whether it waits with the timer and is a remark about a task, as the due time of a review, and no step of it."""
+    waits = event.type == TASK_WAITING and event.sequence > 0
+    return waits and not event.body.trail and event.body.undoing is None
+
+
 def _is_scheduled(event: Event) -> bool:
     waiting = event.body.waiting
     return event.type == TASK_WAITING and waiting is not None and waiting.reason is WaitReason.SCHEDULED
 
 
-def _progress(event: Event) -> tuple[int, int, int, int]:
-    """How far an event is: its run, its step, the attempt at it, and whether it is before that, at it, or the end."""
+def _progress(event: Event) -> tuple[int, bool, int, int, bool]:
+    """How far an event is: its run, whether that has ended, its step, the attempt at it, and whether it has begun."""
     waits = event.type in (TASK_HELD, TASK_WAITING)
-    return event.run, event.sequence, event.attempt, 2 if event.body.end is not None else 0 if waits else 1
+    return event.run, event.body.end is not None, event.sequence, event.attempt, not waits
 
 
-def _reached(row: Json) -> tuple[int, int, int, int]:
+def _reached(row: Json) -> tuple[int, bool, int, int, bool]:
     waits = row["state"] == "held" or "waiting" in row
-    rank = 2 if row["state"] in _ENDED else 0 if waits else 1
-    return row.get("run", 0), row["sequence"], row.get("attempt", 1), rank
+    ended = row["state"] in ENDED and row["sequence"] >= 0
+    return row.get("run", 0), ended, row["sequence"], row.get("attempt", 1), not waits
+
+
+def _has_undone_more(row: Json, event: Event) -> bool:
+    """Whether a cancelled end tells of more than the one that the row has: a crash let the task end on two ways."""
+    same = (row["state"], row.get("run", 0), row["sequence"]) == (str(event.body.end), event.run, event.sequence)
+    first = event.body.end is End.CANCELLED and event.attempt == 1
+    return same and first and len(event.body.trail) > len(row["steps"])
 
 
 def _is_told_again(event: Event) -> bool:
@@ -113,6 +134,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "attempt": event.attempt,
         "traceparent": event.traceparent,
         "steps": [_step(hop, took) for hop, took in zip(body.trail, step_times(body.trail, event.time), strict=True)],
+        **totals(spend for hop in body.trail[event.inherited :] for spend in hop.spends),
         "next": _next_step(event, chains),
         "result": body.result,
         "failure": failure.model_dump(include={"kind", "message", "step"}) if failure is not None else None,
@@ -125,7 +147,30 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "parent": event.parent or event.extensions.get(PARENT),
         "inherited": event.inherited,
         "sandbox": event.sandbox,
+        **_review(row, event),
     }
+
+
+def _review(row: Json | None, event: Event) -> Json:
+    """What a reviewer needs, while a task is held; after that what was said about it."""
+    known: Json | None = (row or {}).get(REVIEW)
+    if state_of(event) != "held":
+        return {REVIEW: known} if known is not None and known["told"] else {}
+    if known is None or _place(known) < (event.run, event.sequence):
+        known = opened(event, known)
+    return {REVIEW: known, "input": event.input, "text": text_of(event)}
+
+
+def _reviewed(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
+    """The row with what was said about its hold, if that is more than it has."""
+    told: Json | None = event.body.outputs.get(REVIEW)
+    known: Json | None = (row or {}).get(REVIEW)
+    row = row if row is not None else _early(event, chains, now)
+    if told is None or not fits(told):
+        return row
+    if known is not None and (*_place(known), known["told"]) >= (*_place(told), told["told"]):
+        return row
+    return {**row, REVIEW: told}
 
 
 def _waiting(waiting: Waiting) -> Json:
@@ -155,6 +200,9 @@ def _step(hop: Hop, took: StepTime) -> Json:
         "tokens_in": usage.tokens_in if usage else None,
         "tokens_out": usage.tokens_out if usage else None,
         "notes": list(hop.notes),
+        **(
+            {"spends": [shown(spend) for spend in hop.spends], "cost": totals(hop.spends)["cost"]} if hop.spends else {}
+        ),
         **({"undo": True} if hop.undo else {}),
     }
 
