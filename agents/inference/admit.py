@@ -4,7 +4,7 @@ Waiting is no retry: a call that the endpoint turns away with 429 goes back to t
 its task hear of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from callstream.agents.inference.admission.gate import Gate
@@ -15,14 +15,18 @@ from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.spent import waiting
 
 
-def admission(gates: Mapping[str, Gate], told: "Mapping[str, Told | None]") -> Layer:
+def admission(
+    gates: Mapping[str, Gate], told: "Mapping[str, Told | None]", require: Callable[[Call], None] = lambda _: None
+) -> Layer:
     """Wait at the gate of the call's pool; below, `endpoint` is set. A pool that is not configured fails for good.
 
-    `told` is what each endpoint said last of its limits (`Client` keeps it).
+    `told` is what each endpoint said last of its limits (`Client` keeps it). `require` raises for a call that must not
+    wait at this gate any more.
     """
 
     def layer(inner: Model) -> Model:
         async def admitted(call: Call) -> Reply:
+            require(call)
             gate = gates.get(call.pool)
             if gate is None:
                 known = ", ".join(sorted(gates)) or "none"
@@ -35,6 +39,7 @@ def admission(gates: Mapping[str, Gate], told: "Mapping[str, Told | None]") -> L
                     reply = await _sent(inner, call, permit, told)
                 except Stale as stale:
                     refusals += stale.refused
+                    require(call)
                 else:
                     return _noted(reply, refusals)
 

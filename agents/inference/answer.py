@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from callstream.agents.inference.call import CallFailed, Reply
+from callstream.agents.inference.call import CHAT, Api, CallFailed, Reply
+from callstream.agents.inference.data import embeddings_of, results_of
 from callstream.agents.inference.failures import Kind, failed
 from callstream.streams import strict_json
-from callstream.streams.event import Usage
+from callstream.streams.event import Json, Usage
 from callstream.streams.strict_json import BadJson
 
 MOST_TOKENS = 10_000_000
@@ -35,7 +36,7 @@ class Bounds:
     text: int
 
 
-def reply_of(raw: bytes, model: str, endpoint: str, bounds: Bounds) -> Reply:
+def reply_of(raw: bytes, model: str, endpoint: str, bounds: Bounds, api: Api = CHAT) -> Reply:
     """The Reply in the body of a 200, from `model` as it was asked for. Raises CallFailed."""
     try:
         body = strict_json.loads(raw, bounds.response)
@@ -43,14 +44,18 @@ def reply_of(raw: bytes, model: str, endpoint: str, bounds: Bounds) -> Reply:
         raise failed(Kind.BROKEN_REPLY, f"the answer is {error}") from None
     if not isinstance(body, dict):
         raise failed(Kind.BROKEN_REPLY, "the answer is not a JSON object")
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise failed(Kind.BROKEN_REPLY, "the answer has no choices")
-    finish_reason = _name(choices[0].get("finish_reason")) or "stop"
-    text = _text(choices[0].get("message"), finish_reason)
+    finish_reason = "stop"
+    if api == CHAT:
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            raise failed(Kind.BROKEN_REPLY, "the answer has no choices")
+        finish_reason = _name(choices[0].get("finish_reason")) or "stop"
+        text = _text(choices[0].get("message"), finish_reason)
+    else:
+        text = embeddings_of(body) if api == "embeddings" else results_of(body)
     if (size := len(text.encode())) > bounds.text:
         raise failed(Kind.REPLY_TOO_LONG, f"the text has {size:,} bytes; at most {bounds.text:,} are kept")
-    usage, notes = _usage(body.get("usage"))
+    usage, notes = _usage(body.get("usage"), api)
     answered_as = body.get("model")
     if isinstance(answered_as, str) and answered_as and not _same_model(answered_as, model):
         notes += (f"asked for model {model!r}, answered as {_printable(answered_as, 100)!r}",)
@@ -90,15 +95,26 @@ def _text(message: Any, finish_reason: str) -> str:
     raise failed(Kind.BROKEN_REPLY, "the answer's first choice has no text")
 
 
-def _usage(given: Any) -> tuple[Usage, tuple[str, ...]]:
+def _usage(given: Any, api: Api) -> tuple[Usage, tuple[str, ...]]:
     """What it took: unknown as a whole if a part is missing or absurd, so that limits keep what they reserved."""
+    if api == "moderations" and given is None:
+        return Usage(), ()
+    if api != CHAT and isinstance(given, dict):
+        given = {"completion_tokens": 0, **given}
     if not isinstance(given, dict):
         return Usage(), ("the endpoint reported no usage",)
     found: list[Any] = [given.get(name) for name in USAGE]
     notes = tuple(note for name, value in zip(USAGE, found, strict=True) if (note := _absurd(name, value)))
     if notes:
         return Usage(), notes
-    return Usage(tokens_in=found[0], tokens_out=found[1]), ()
+    return Usage(tokens_in=found[0], tokens_out=found[1], tokens_cached=_cached(given, found[0])), ()
+
+
+def _cached(given: Json, tokens_in: int) -> int:
+    """Of the prompt's tokens those that came from the endpoint's cache; none where that makes no sense."""
+    details = given.get("prompt_tokens_details")
+    cached: Any = details.get("cached_tokens") if isinstance(details, dict) else None
+    return 0 if _absurd("cached_tokens", cached) or cached > tokens_in else int(cached)
 
 
 def _absurd(name: str, value: Any) -> str:

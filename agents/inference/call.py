@@ -6,16 +6,26 @@ and says why in that order.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
+from callstream.agents.inference.choice import Choice
 from callstream.streams.chain import Cell
 from callstream.streams.event import Json, Priority, Usage
+from callstream.streams.spend import Spend, SpendKind, Spends, summed
+
+Api = Literal["chat/completions", "embeddings", "moderations"]
+"""What an endpoint is asked for: the path behind its base URL."""
+CHAT: Api = "chat/completions"
 
 
 class Leave(Protocol):
     """Leave to send a call, as long as it is good. `sent` is set once its last byte leaves."""
 
     sent: bool
+
+    @property
+    def reserved_tokens(self) -> tuple[int, int]:
+        """What it was reserved: tokens of the request and of its answer."""
 
     async def place(self) -> None:
         """Take a place at the endpoint. Raises when the call must not be sent any more."""
@@ -24,17 +34,62 @@ class Leave(Protocol):
         """Raises when the call must not be sent any more. Asked when its last byte is about to leave."""
 
 
+@dataclass(eq=False, slots=True)
+class Waits:
+    """How many seconds a call has waited at gates until now, whatever came of it in between."""
+
+    seconds: float = 0.0
+
+
+LOSERS = {SpendKind.ANSWER, SpendKind.CANCELLED}
+
+
+@dataclass(eq=False, slots=True)
+class Bill:
+    """What the requests of one call have cost until now, each with whether it was the second of two."""
+
+    entries: list[tuple[Spend, bool]] = field(default_factory=list)
+
+    def add(self, spend: Spend, second: bool) -> None:
+        """One more request is over."""
+        self.entries.append((spend, second))
+
+    def lose(self, second: bool) -> None:
+        """Of two that were sent, the second, or else the first, was not waited for."""
+        self._rename(lambda one, its: SpendKind.HEDGE_LOSER if its is second and one.kind in LOSERS else one.kind)
+
+    def close(self, repair: bool) -> Spends:
+        """The whole, once the call has its answer or its failure: what was cut before that took too long."""
+        kinds = {SpendKind.CANCELLED: SpendKind.FAILED} | ({SpendKind.ANSWER: SpendKind.REPAIR} if repair else {})
+        self._rename(lambda one, _: kinds.get(one.kind, one.kind))
+        return self.whole
+
+    @property
+    def whole(self) -> Spends:
+        """All of it."""
+        return summed(spend for spend, _ in self.entries)
+
+    def _rename(self, kind: Callable[[Spend, bool], SpendKind]) -> None:
+        self.entries[:] = [(one.as_kind(kind(one, second)), second) for one, second in self.entries]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request to a model. `id` is the same whenever the same step of the same task calls again.
 
-    `request` is the body of an OpenAI chat completion without `model`; `deadline` is epoch seconds.
+    `request` is the body of an OpenAI request without `model`, of a chat completion unless `api` says otherwise;
+    `deadline` is epoch seconds.
     `cell` is where the receipt is kept; `traceparent` the span that the call belongs to. `timeout_seconds` bounds each
     request, and no wait for leave to send it. `again`: its step was tried before, so that its first request is a retry.
     `first`: it goes before others of its tenant and lane whose deadline is later. `needs_seconds` is what is left to do
-    for the task from here on: with less time it is not sent. The others are set by layers on the way in: the number of
+    for the task from here on: with less time it is not sent. `about` is what rules may look at (`choice.about`):
+    without it, the tenant, the task and the request's length. The others are set by layers on the way in: the number of
     the request, the endpoint's name, which flight of which worker process carries it, the endpoints that have failed
-    it, those that must not have it, the leave to send it, and whether it is asked a second time because it takes long.
+    it, those that must not have it, what rules chose for it, the leave to send it, and whether it is asked a second
+    time because it takes long.
+    `waits` goes with the call through all of them, and counts on, as does `bill`. `repair`: it is asked since an
+    earlier answer could not be used. `chain` and `round` are those of the task's event: who pays, and which taking of
+    a step tells of it.
     """
 
     id: str
@@ -43,6 +98,7 @@ class Call:
     pool: str
     request: Json
     cell: Cell
+    api: Api = CHAT
     deadline: float | None = None
     traceparent: str | None = None
     timeout_seconds: float = 60.0
@@ -50,32 +106,47 @@ class Call:
     again: bool = False
     first: bool = False
     needs_seconds: float = 0.0
+    about: Callable[[], Json] | None = field(default=None, repr=False, compare=False)
     attempt: int = 1
     endpoint: str | None = None
     flight: str = ""
     tried: frozenset[str] = frozenset()
     avoid: frozenset[str] = frozenset()
+    choice: Choice | None = None
     permit: Leave | None = None
     second: bool = False
+    waits: Waits = field(default_factory=Waits, compare=False)
+    bill: Bill = field(default_factory=Bill, compare=False)
+    repair: bool = False
+    chain: str = ""
+    round: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer: the text of its first choice, the reason why it stopped, what it took, remarks for people."""
+    """A model's answer: the text of its first choice, the reason why it stopped, what it took, remarks for people.
+
+    `spends` is what all requests of this call cost, if it was paid for now and not answered from its receipt.
+
+    Of embeddings and moderations the text is JSON: `{"embeddings": [[…], …]}`, or `{"results": [{"flagged",
+    "categories", "scores"}, …]}`, one for each input in its order.
+    """
 
     text: str
     finish_reason: str = "stop"
     usage: Usage = field(default_factory=Usage)
     notes: tuple[str, ...] = ()
+    spends: Spends = ()
 
 
 class CallFailed(Exception):
     """A call that got no answer. `kind` is one of a fixed set; `after_seconds` is what the endpoint asked to wait.
 
-    `endpoint` is the one that failed it, if it came so far.
+    `endpoint` is the one that failed it, if it came so far; `spends` what its requests cost, None if nobody can tell.
     """
 
     endpoint: str = ""
+    spends: Spends | None = None
 
     def __init__(self, kind: str, message: str, after_seconds: float | None = None, retryable: bool = True) -> None:
         super().__init__(message)

@@ -24,7 +24,6 @@ NEVER_SENT = frozenset({"model", "stream", "stream_options"})
 
 @dataclass(frozen=True, slots=True)
 class _Route:
-    url: str
     options: EndpointOptions
     headers: Mapping[str, str]
     secrets: tuple[str, ...]
@@ -87,8 +86,9 @@ class Client:
         session = self._session = self._session or _session()
         headers = {**_headers(route, call), "Content-Length": str(len(body))}
         data = body if call.permit is None else _at_the_last_moment(body, call.permit)
+        url = f"{route.options.base_url}/{call.api}"
         async with session.post(
-            route.url, data=data, headers=headers, timeout=route.timeout, allow_redirects=False
+            url, data=data, headers=headers, timeout=route.timeout, allow_redirects=False
         ) as response:
             self.told[route.options.name] = told(response.headers, self._clock())
             if response.status != 200:
@@ -100,7 +100,7 @@ class Client:
             whole = await _read(response, self._bounds.response)
         if whole is None:
             raise _too_large(self._bounds.response)
-        return reply_of(whole, route.options.model, route.options.name, self._bounds)
+        return reply_of(whole, route.options.model, route.options.name, self._bounds, call.api)
 
 
 async def _at_the_last_moment(body: bytes, permit: Leave) -> AsyncIterator[bytes]:
@@ -134,7 +134,7 @@ def _route(endpoint: EndpointOptions) -> _Route:
     secrets = tuple(text for value in headers.values() if len(text := value.removeprefix("Bearer ")) >= 8)
     seconds = endpoint.timeout_seconds
     timeout = aiohttp.ClientTimeout(total=seconds, sock_connect=endpoint.connect_timeout_seconds, sock_read=seconds)
-    return _Route(f"{endpoint.base_url}/chat/completions", endpoint, headers, secrets, timeout)
+    return _Route(endpoint, headers, secrets, timeout)
 
 
 def _headers(route: _Route, call: Call) -> dict[str, str]:

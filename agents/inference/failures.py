@@ -34,6 +34,8 @@ class Kind(StrEnum):
     """No pool of that name is configured."""
 
 
+UNPAID = frozenset({Kind.OVERLOADED, Kind.UNAVAILABLE, Kind.REFUSED, Kind.CONTEXT_TOO_LONG})
+"""What an endpoint answers with an error of its own, it does not charge for."""
 RETRYABLE = frozenset(
     {Kind.OVERLOADED, Kind.UNAVAILABLE, Kind.UNREACHABLE, Kind.TIMEOUT, Kind.BROKEN_REPLY, Kind.STOPPING}
 )

@@ -25,7 +25,9 @@ def next_tried(pool: PoolOptions, call: Call, failure: CallFailed) -> frozenset[
             pass
         case _:
             return None
-    return tried if any(one.name not in tried for one in pool.endpoints) else None
+    only = call.choice.endpoints if call.choice is not None and call.choice.only else None
+    left = [one.name for one in pool.endpoints if only is None or one.name in only]
+    return tried if any(name not in tried for name in left) else None
 
 
 def fallback(pools: Mapping[str, PoolOptions]) -> Layer:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from prometheus_client import CollectorRegistry, Counter
 
-from callstream.agents.inference.call import Call, CallFailed, Model, Reply
+from callstream.agents.inference.call import Call, CallFailed, Model, Reply, Waits
 from callstream.agents.inference.failures import Kind
 from callstream.agents.inference.options import PoolOptions
 
@@ -167,7 +167,7 @@ class Hedges:
             await asyncio.wait((tasks[0], overdue), return_when=asyncio.FIRST_COMPLETED)
             if tasks[0].done() or not pool.budget.spend():
                 return await tasks[0]
-            again = replace(call, tried=call.tried | {first.endpoint}, second=True)
+            again = replace(call, tried=call.tried | {first.endpoint}, second=True, waits=Waits())
             tasks.append(asyncio.create_task(_run(inner, again, second)))
             winner = await _first_answer(*tasks)
         finally:
@@ -176,6 +176,8 @@ class Hedges:
             await asyncio.gather(*tasks, return_exceptions=True)
             if len(tasks) == 2:
                 self._settle(call.pool, second, winner is tasks[1])
+            if winner is not None:
+                call.bill.lose(second=winner is not tasks[1])
         loser = first if winner is tasks[1] else second
         return _noted(winner.result(), loser.requests, winner is tasks[1])
 

@@ -22,16 +22,23 @@ from pydantic import (
 )
 from yarl import URL
 
+from callstream.agents.inference.budget_options import MoneyBudgets
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.keys import Name, Tenant
+from callstream.streams.money import USUAL_CURRENCY, Currency
 from callstream.streams.retry_budget import BudgetOptions
 
 MOST_KEY_BYTES = 8192
 MOST_PRICE = 1_000_000
 OURS = frozenset({"content-type", "accept-encoding", "idempotency-key", "traceparent", "host", "content-length"})
-HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}\Z")
+MOST_HEADER_CHARS = 4096
+BAD_IN_HEADER = re.compile(r"[^\x20-\x7e]")
+BAD_IN_KEY = re.compile(r"[^\x21-\x7e]")
 
 
 def _free_header(name: str) -> str:
+    if name.lower() == "authorization":
+        raise ValueError("this header is made of the endpoint's key: set api_key or api_key_file, the key alone")
     if name.lower() in OURS or name.lower().startswith("x-callstream-"):
         raise ValueError("this header is set by callstream itself")
     return name
@@ -62,8 +69,15 @@ Lane = Literal["high", "normal", "low"]
 LANES: tuple[Lane, ...] = ("high", "normal", "low")
 
 
-class UnusableSecret(ValueError):
-    """A key or secret header that cannot be read or sent; the message says where it is set and never what it is."""
+class UnusableSecret(Foreseen, ValueError):
+    """A key or secret header that cannot be read or sent; the message says where it is set and never what it is.
+
+    `place` is where, from the endpoint's settings on.
+    """
+
+    def __init__(self, message: str, *place: str) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class _Options(BaseModel):
@@ -98,7 +112,9 @@ class EndpointOptions(_Options):
         default=None, description="File that holds the key and nothing else, in place of api_key."
     )
     headers: dict[HeaderName, SecretStr] = Field(
-        default_factory=dict, max_length=16, description="Further headers of each request, by name."
+        default_factory=dict,
+        max_length=16,
+        description="Further headers of each request, by name; Authorization is made of the key.",
     )
     weight: Weight = Field(
         default=1,
@@ -112,6 +128,13 @@ class EndpointOptions(_Options):
     )
     price_in_per_million: Price = Field(default=Decimal(0), description="Price of a million tokens of requests.")
     price_out_per_million: Price = Field(default=Decimal(0), description="Price of a million tokens of answers.")
+    price_cached_per_million: Price | None = Field(
+        default=None,
+        description="Price of a million tokens of requests that the endpoint had in its cache; unset: as all others.",
+    )
+    currency: Currency | None = Field(
+        default=None, description="The prices' currency, to be checked against inference.currency; unset: that one."
+    )
     context_tokens: Tokens | None = Field(
         default=None, description="Longest request and answer together; unset: not known."
     )
@@ -144,7 +167,11 @@ class EndpointOptions(_Options):
             raise ValueError("must hold no user or password; use api_key")
         if "?" in value or "#" in value:
             raise ValueError("must have no query and no fragment")
-        return value.rstrip("/").removesuffix("/chat/completions")
+        base = value.rstrip("/")
+        for path in ("/chat/completions", "/completions"):
+            if base.lower().endswith(path):
+                raise ValueError(f"must end before {path}: give {base[: -len(path)]}")
+        return base
 
     @model_validator(mode="after")
     def _that_fits_together(self) -> Self:
@@ -170,30 +197,64 @@ class EndpointOptions(_Options):
         read it.
         """
         secrets = {name: secret.get_secret_value().strip() for name, secret in self.headers.items()}
-        key_from = "api_key" if self.api_key_file is None else f"the key in api_key_file {self.api_key_file}"
-        if key := self._key():
-            secrets["Authorization"] = f"Bearer {key}"
         for name, value in secrets.items():
-            if not HEADER_VALUE.match(value):
-                where = key_from if name == "Authorization" else f"header {name}"
-                raise UnusableSecret(f"endpoint {self.name}: {where} must be printable ASCII, at most 4,096 characters")
+            if wrong := _wrong(value, BAD_IN_HEADER):
+                raise UnusableSecret(f"endpoint {self.name}: header {name} {wrong}", "headers", name)
+        if key := key_of(f"endpoint {self.name}", self.api_key, self.api_key_file):
+            secrets["Authorization"] = f"Bearer {key}"
         return secrets
 
-    def _key(self) -> str:
-        if self.api_key_file is None:
-            return self.api_key.get_secret_value().strip() if self.api_key is not None else ""
-        where = f"endpoint {self.name}: api_key_file {self.api_key_file}"
-        try:
-            if self.api_key_file.exists() and not self.api_key_file.is_file():
-                # A pipe would be waited for without end.
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            with self.api_key_file.open("rb") as file:
-                raw = file.read(MOST_KEY_BYTES)
-        except (OSError, ValueError) as error:
-            raise UnusableSecret(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        if key := raw.decode("utf-8", "replace").strip():
-            return key
-        raise UnusableSecret(f"{where} is empty: it must hold the key and nothing else")
+
+def key_of(who: str, key: SecretStr | None, file: Path | None) -> str:
+    """The key that a setting or its file gives, in the clear; empty if none is set. `who` is named in errors.
+
+    Raises UnusableSecret.
+    """
+    if file is not None:
+        found, place = _key_in(who, file), "api_key_file"
+        where = f"the key in api_key_file {file}"
+    elif key is not None:
+        found, place = key.get_secret_value().strip(), "api_key"
+        where = "api_key"
+    else:
+        return ""
+    if wrong := _wrong(found, BAD_IN_KEY) if found else "is empty: set it to the key, or leave it unset":
+        raise UnusableSecret(f"{who}: {where} {wrong}", place)
+    return found
+
+
+def _key_in(who: str, path: Path) -> str:
+    where = f"{who}: api_key_file {path}"
+    try:
+        if path.exists() and not path.is_file():
+            # A pipe would be waited for without end.
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        with path.open("rb") as file:
+            raw = file.read(MOST_KEY_BYTES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnusableSecret(
+            f"{where} cannot be read: {reason}; name a file that the worker may read", "api_key_file"
+        ) from None
+    if key := raw.decode("utf-8", "replace").strip():
+        return key
+    raise UnusableSecret(f"{where} is empty: it must hold the key and nothing else", "api_key_file")
+
+
+def _wrong(secret: str, bad: re.Pattern[str]) -> str:
+    """Why a header cannot hold a secret, without a part of it; empty if it can."""
+    found = bad.search(secret)
+    if secret[:7].lower() == "bearer " and bad is BAD_IN_KEY:
+        wrong = "begins with Bearer: give the key alone"
+    elif found is not None:
+        named = {"\n": "a line break", "\r": "a line break", " ": "a space"}
+        what = named.get(found[0], "a character that no header can carry")
+        wrong = f"has {what} at character {found.start() + 1}: copy it anew"
+    elif len(secret) > MOST_HEADER_CHARS:
+        wrong = f"has {len(secret):,}"
+    else:
+        return ""
+    return f"must be printable ASCII, at most {MOST_HEADER_CHARS:,} characters, and {wrong}"
 
 
 class PoolOptions(_Options):
@@ -262,8 +323,14 @@ class InferenceOptions(_Options):
     """Everything that model calls are configured by; all of it can change while a worker runs."""
 
     pools: dict[Name, PoolOptions] = Field(default_factory=dict, description="Pools of endpoints by name.")
+    currency: Currency = Field(
+        default=USUAL_CURRENCY, description="The currency of all prices and budgets: three letters of ISO 4217."
+    )
     accounts: dict[Name, LimitOptions] = Field(
         default_factory=dict, max_length=1000, description="Limits that several endpoints share, by name of account."
+    )
+    budgets: MoneyBudgets = Field(
+        default_factory=MoneyBudgets, description="What tenants and chains may spend: warn, slow down, stop."
     )
     lanes: dict[Lane, Share] = Field(
         default_factory=_lanes,
@@ -298,7 +365,7 @@ class InferenceOptions(_Options):
 
     @model_validator(mode="after")
     def _that_fits_together(self) -> Self:
-        if found := [*self._used_twice(), *self._undeclared()]:
+        if found := [*self._used_twice(), *self._undeclared(), *self._mixed()]:
             raise ValueError("; ".join(found[:20]))
         return self
 
@@ -316,11 +383,22 @@ class InferenceOptions(_Options):
                     f"inference.accounts; there are: {declared}"
                 )
 
+    def _mixed(self) -> Iterator[str]:
+        for endpoint in self.endpoints().values():
+            if endpoint.currency is not None and endpoint.currency != self.currency:
+                yield (
+                    f"endpoint {endpoint.name} has its prices in {endpoint.currency}, and inference.currency is "
+                    f"{self.currency}: convert them, since money of two currencies has no sum"
+                )
+
+        for kind, named in (("tenants", self.budgets.tenants), ("chains", self.budgets.chains)):
+            for name, budget in named.items():
+                if budget.currency is not None and budget.currency != self.currency:
+                    yield (
+                        f"budgets.{kind}.{name} is in {budget.currency}, and inference.currency is {self.currency}: "
+                        "convert it"
+                    )
+
     def endpoints(self) -> dict[str, EndpointOptions]:
         """Every endpoint of every pool, by name."""
         return {endpoint.name: endpoint for pool in self.pools.values() for endpoint in pool.endpoints}
-
-    def prices(self) -> dict[str, tuple[Decimal, Decimal]]:
-        """Prices of a million tokens in and out, of each endpoint that has one."""
-        found = {name: (one.price_in_per_million, one.price_out_per_million) for name, one in self.endpoints().items()}
-        return {name: pair for name, pair in found.items() if any(pair)}

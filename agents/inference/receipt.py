@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from callstream.agents.inference import receipts_state as state
+from callstream.agents.inference.bill import Meter
 from callstream.agents.inference.call import Call, CallFailed, Model, Reply, times
 from callstream.agents.inference.receipts_state import Receipt, State
 from callstream.agents.turns import Turns
@@ -23,8 +24,9 @@ Change = Callable[[Json | None], Json | None]
 class Receipts:
     """The two layers, `remember` and `announce`. They take turns at a task's row: its calls may run side by side."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], meter: Meter | None = None) -> None:
         self._clock = clock
+        self._meter = meter
         self._turns = Turns()
 
     def remember(self, inner: Model) -> Model:
@@ -37,11 +39,12 @@ class Receipts:
                 return replace(known, notes=(*known.notes, FROM_RECEIPT))
             try:
                 reply = await inner(call)
-            except CallFailed:
-                await self._change(call, lambda row: state.fail(row, call.id))
+            except CallFailed as failure:
+                spends = failure.spends
+                await self._change(call, lambda row: state.fail(row, call.id, spends))
                 raise
             reply = _counted(reply, state.receipt_of(call.cell.value, call.id))
-            await self._change(call, lambda row: state.answer(row, call.id, reply))
+            await self._change(call, lambda row: state.answer(row, call.id, reply, call.round))
             return reply
 
         return answered
@@ -56,6 +59,9 @@ class Receipts:
                 flight=call.flight,
                 endpoint=call.endpoint or "",
                 requests=2 if call.second else 1,
+                round=call.round,
+                so_far=call.bill.whole,
+                reserved=self._meter.estimate(call) if self._meter is not None else None,
             )
             await self._change(call, lambda row: state.start(row, call.id, started))
             return await inner(call)

@@ -12,10 +12,13 @@ from pydantic import Field, StringConstraints
 
 from callstream.agents.inference.call import Reply
 from callstream.streams.event import Json, Line, Strict, Usage
+from callstream.streams.spend import MOST_SPENDS, Spend, SpendKind, Spends, summed
 
-CALLS = "calls"
+CALLS, DROPPED = "calls", "dropped"
 MOST_RECEIPTS = 16
 MOST_NOTES = 32
+MOST_DROPPED = 4
+"""Rounds of which the row tells what receipts cost that it has no room for any more."""
 MOST_TEXT_BYTES = 512 * 1024
 """Of all texts in a row together, so that a row stays below the largest record of a changelog."""
 
@@ -33,6 +36,8 @@ class Receipt(Strict):
 
     `requests` is how many may be under way at once: two for a call that was asked a second time because it took long.
     `repeats` counts those of starts that were not followed up: requests that may have been paid without an answer.
+    `spends` is what earlier flights cost and, once it is over, this one; `so_far` what this one cost until now, and
+    `reserved` what each request that is under way may cost. All of it is told once, by that `round` of the task.
     """
 
     state: State
@@ -45,6 +50,17 @@ class Receipt(Strict):
     finish_reason: Annotated[str, StringConstraints(max_length=64)] = ""
     usage: Usage | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MOST_NOTES)] = ()
+    round: Annotated[str, StringConstraints(max_length=48)] = ""
+    spends: Annotated[Spends, Field(max_length=MOST_SPENDS)] = ()
+    so_far: Annotated[Spends, Field(max_length=MOST_SPENDS)] = ()
+    reserved: Spend | None = None
+
+    def cost(self, open_as: SpendKind = SpendKind.CANCELLED) -> Spends:
+        """All that it has cost or may have cost; requests of which nothing is known are of the kind `open_as`."""
+        if self.state is not State.STARTED:
+            return self.spends
+        lost = () if self.reserved is None else (self.reserved.times(self.requests).as_kind(open_as),)
+        return summed((*self.spends, *self.so_far, *lost))
 
 
 def receipt_of(row: Json | None, call_id: str) -> Receipt | None:
@@ -64,16 +80,21 @@ def start(row: Json | None, call_id: str, receipt: Receipt) -> Json:
             return _with(row, call_id, found)
         if _is_same_flight(found, receipt):
             most = max(found.requests, receipt.requests)
-            return _with(row, call_id, found.model_copy(update={"requests": most}))
+            return _with(row, call_id, found.model_copy(update={"requests": most, "so_far": receipt.so_far}))
         repeats = found.repeats + (found.requests if found.state is State.STARTED else 0)
-        receipt = receipt.model_copy(update={"repeats": repeats})
+        # What an earlier round paid it has told.
+        before = found.cost(SpendKind.LOST) if found.round == receipt.round else ()
+        receipt = receipt.model_copy(update={"repeats": repeats, "spends": before})
     return _with(row, call_id, receipt)
 
 
-def answer(row: Json | None, call_id: str, reply: Reply) -> Json:
+def answer(row: Json | None, call_id: str, reply: Reply, round_: str = "") -> Json:
     """The row after the answer has come. A row that has lost the start takes the answer all the same."""
-    found = receipt_of(row, call_id) or Receipt(state=State.STARTED, started=0.0, flight="")
+    found = receipt_of(row, call_id) or Receipt(state=State.STARTED, started=0.0, flight="", round=round_)
+    # Two who waited for the same request both write its answer down.
+    over = {} if found.state is State.ANSWERED else _over(found, reply.spends)
     answered = {
+        **over,
         "state": State.ANSWERED,
         "text": reply.text,
         "finish_reason": reply.finish_reason,
@@ -83,12 +104,27 @@ def answer(row: Json | None, call_id: str, reply: Reply) -> Json:
     return _with(row, call_id, found.model_copy(update=answered))
 
 
-def fail(row: Json | None, call_id: str) -> Json | None:
-    """The row after the step was told of a failure; None where no request was started, so nothing is to be kept."""
+def fail(row: Json | None, call_id: str, spends: Spends | None = ()) -> Json | None:
+    """The row after the step was told of a failure; None where no request was started, so nothing is to be kept.
+
+    `spends` is what the call cost; of None what was reserved for what was under way is taken.
+    """
     found = receipt_of(row, call_id)
     if found is None or found.state is not State.STARTED:
         return None
-    return _with(row, call_id, found.model_copy(update={"state": State.FAILED}))
+    over = {"spends": found.cost(), "so_far": (), "reserved": None} if spends is None else _over(found, spends)
+    return _with(row, call_id, found.model_copy(update={**over, "state": State.FAILED}))
+
+
+def _over(found: Receipt, spends: Spends) -> Json:
+    return {"spends": summed((*found.spends, *spends)), "so_far": (), "reserved": None}
+
+
+def spent_by(row: Json | None, round_: str) -> Spends:
+    """What all calls of one round of the task have cost, or may have cost."""
+    found = [Receipt.model_validate(kept) for kept in _calls(row).values()]
+    told = (spend for one in found if one.round == round_ for spend in one.cost())
+    return summed((*map(Spend.model_validate, _dropped(row).get(round_, ())), *told))
 
 
 def taken(row: Json | None, prefix: str) -> Usage | None:
@@ -129,7 +165,7 @@ def inherited(row: Json | None, donor: str, donor_key: bytes, key: bytes) -> Jso
         usage = kept.usage or Usage()
         free = Usage(model=usage.model, endpoint=usage.endpoint)
         told = (f"the answer that task {donor} paid for", *kept.notes)[:MOST_NOTES]
-        given = kept.model_copy(update={"usage": free, "notes": told, "repeats": 0})
+        given = kept.model_copy(update={"usage": free, "notes": told, "repeats": 0, "spends": ()})
         calls[f"{key.decode()}/{call_id.removeprefix(prefix)}"] = given.model_dump(mode="json", exclude_defaults=True)
     return {CALLS: calls} if calls else None
 
@@ -143,10 +179,30 @@ def _calls(row: Json | None) -> dict[str, Any]:
     return kept if isinstance(kept, dict) else {}
 
 
+def _dropped(row: Json | None) -> dict[str, Any]:
+    kept = (row or {}).get(DROPPED)
+    return kept if isinstance(kept, dict) else {}
+
+
 def _with(row: Json | None, call_id: str, receipt: Receipt) -> Json:
     others = {kept_id: kept for kept_id, kept in _calls(row).items() if kept_id != call_id}
     calls = {**others, call_id: receipt.model_dump(mode="json", exclude_defaults=True)}
-    return {**(row or {}), CALLS: _bounded(calls)}
+    kept = _bounded(calls)
+    told = _dropped(row)
+    for gone in calls.keys() - kept.keys():
+        one = Receipt.model_validate(calls[gone])
+        told = _added(told, one.round, one.cost())
+    return {**(row or {}), CALLS: kept} | ({DROPPED: told} if told else {})
+
+
+def _added(told: dict[str, Any], round_: str, spends: Spends) -> dict[str, Any]:
+    """What receipts without room cost, with one more of that round."""
+    if not spends:
+        return told
+    whole = summed((*map(Spend.model_validate, told.get(round_, ())), *spends))
+    others = {name: kept for name, kept in told.items() if name != round_}
+    others[round_] = [one.model_dump(mode="json", exclude_defaults=True) for one in whole]
+    return dict(list(others.items())[-MOST_DROPPED:])
 
 
 def _bounded(calls: dict[str, Any]) -> dict[str, Any]:

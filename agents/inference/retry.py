@@ -11,6 +11,7 @@ from callstream.agents.inference.call import Call, CallFailed, Layer, Model, Rep
 from callstream.agents.inference.endpoint_budgets import GIVEN_UP, EndpointBudgets
 from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.inference.options import RetryOptions
+from callstream.agents.inference.switch import Switched
 from callstream.agents.spent import spent
 
 
@@ -68,6 +69,9 @@ def retry(options: RetryOptions, sources: Sources, budgets: EndpointBudgets) -> 
                     charge = budgets.charge(call.pool, failure.endpoint, call.tried)
                     if charge is None:
                         raise _unpaid(call.pool, failure, options, sources) from None
+                except Switched as switched:
+                    switched.requests = attempt - 1
+                    raise
                 else:
                     budgets.answered(reply.usage.endpoint, charge)
                     return _counted(reply, attempt)

@@ -12,11 +12,13 @@ Time is seconds of a monotonic clock.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from heapq import merge
 
+from callstream.agents.inference.admission.calendar import Calendar, Period, end_of
 from callstream.agents.inference.admission.spent import Slice, Window
 
 SLICES = 120
@@ -31,19 +33,24 @@ class Unit(StrEnum):
     TOKENS = "tokens"
     TOKENS_IN = "tokens-in"
     TOKENS_OUT = "tokens-out"
+    MONEY = "money"
+    """In billionths of the currency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `most` of a unit within any `seconds`."""
+    """At most `most` of a unit within any `seconds`, or within a day or month of the calendar."""
 
     unit: Unit
     most: int
     seconds: float
+    calendar: Calendar | None = None
 
     @property
     def name(self) -> str:
         """As it stands in rows and on pages: it names the limit, not how much it allows."""
+        if self.calendar is not None:
+            return f"{self.unit}/calendar-{self.calendar}"
         return f"{self.unit}/{'minute' if self.seconds == MINUTE_SECONDS else 'day'}"
 
     def quota(self, partition: int, partitions: int) -> int:
@@ -57,10 +64,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """What one request takes."""
+    """What one request takes; `money` in billionths of the currency."""
 
     tokens_in: int
     tokens_out: int
+    money: int = 0
 
     def of(self, unit: Unit) -> int:
         """The part of it that a limit of that unit counts."""
@@ -68,6 +76,8 @@ class Amount:
             return 1
         if unit is Unit.TOKENS:
             return self.tokens_in + self.tokens_out
+        if unit is Unit.MONEY:
+            return self.money
         return self.tokens_in if unit is Unit.TOKENS_IN else self.tokens_out
 
     @property
@@ -155,6 +165,9 @@ class _Quotas:
         if left <= 0:
             return now
         if amount > self.share:
+            if self.limit.unit is Unit.MONEY:
+                # A ceiling is hard: a call that may cost more than is there does not even pass alone.
+                return math.inf
             if not self.spent(now):
                 return now
             return max((when for window in self.windows.values() for when, _ in window.leaving(now)), default=now)
@@ -217,12 +230,13 @@ class Allowance:
     """The quotas of one account on this replica.
 
     `margin` is added to every window: the most that the way of a request to the endpoint may differ from call to
-    call, and what clocks may be apart.
+    call, and what clocks may be apart. `ends` gives when the day or month of a moment is over, by the same clock.
     """
 
     limits: tuple[Limit, ...]
     partitions: int
     margin: float
+    ends: Callable[[Calendar, float], float] = end_of
     _quotas: dict[str, _Quotas] = field(init=False)
     _owned: set[int] = field(default_factory=set)
 
@@ -322,4 +336,6 @@ class Allowance:
         return [Room(quotas.limit, quotas.share, quotas.spent(now)) for quotas in self._quotas.values()]
 
     def _new(self, limit: Limit) -> Window:
+        if limit.calendar is not None:
+            return Period(partial(self.ends, limit.calendar), self.margin)
         return Window(limit.seconds + self.margin, limit.seconds / SLICES, self.margin)

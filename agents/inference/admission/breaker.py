@@ -36,13 +36,21 @@ class Breaker:
     Raises ValueError for numbers that make no sense.
     """
 
-    def __init__(self, in_a_row: int = 5, share: float = 0.5, least_calls: int = 20, seconds: float = 30.0) -> None:
+    def __init__(
+        self,
+        in_a_row: int = 5,
+        share: float = 0.5,
+        least_calls: int = 20,
+        seconds: float = 30.0,
+        most_pause_seconds: float = MOST_PAUSE_SECONDS,
+    ) -> None:
         if in_a_row < 1 or least_calls < 1 or not 0 < share <= 1 or not 0 < seconds < math.inf:
             raise ValueError(
                 f"a breaker needs in_a_row ({in_a_row}) and least_calls ({least_calls}) from 1 up, "
                 f"share ({share}) over 0 and at most 1, and seconds ({seconds}) over 0"
             )
         self._in_a_row, self._share, self._least_calls, self._seconds = in_a_row, share, least_calls, seconds
+        self._most_pause = most_pause_seconds
         self._slices: deque[tuple[int, int, int]] = deque(maxlen=SLICES + 1)
         self._failures = 0
         self._pause = FIRST_PAUSE_SECONDS
@@ -114,7 +122,7 @@ class Breaker:
         return self._probe_at is not None and (started is None or started >= self._probe_at)
 
     def _open(self, now: float, afresh: bool) -> None:
-        self._pause = FIRST_PAUSE_SECONDS if afresh else min(MOST_PAUSE_SECONDS, self._pause * 2)
+        self._pause = FIRST_PAUSE_SECONDS if afresh else min(self._most_pause, self._pause * 2)
         self._open_until, self._probe_at = now + self._pause, None
         self._failures = 0
         self._slices.clear()

@@ -1,6 +1,7 @@
 """The gates for Prometheus: read when somebody scrapes, so that no call pays for it.
 
-Labels are names from the settings and members of fixed sets, never tenants or tasks: bounded.
+Labels are names from the settings and members of fixed sets, never tasks, and of tenants those alone that have a
+budget: bounded.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,11 +15,13 @@ from callstream.agents.inference.admission.breaker import State
 from callstream.agents.inference.admission.decide import Reason
 from callstream.agents.inference.admission.gate import Gate
 from callstream.agents.inference.admission.gates import Gates
+from callstream.agents.inference.admission.report import STANDINGS
 from callstream.agents.inference.options import LANES
 from callstream.streams.event import Json
 
 _ENDPOINT = ("pool", "endpoint")
 _LIMIT = ("account", "limit")
+_BUDGET = ("budget", "period")
 _GAUGES = {
     "endpoint_in_flight": ("Calls in flight at an endpoint, from this replica.", _ENDPOINT),
     "endpoint_window": ("Calls that may be in flight at an endpoint, as learned by this replica.", _ENDPOINT),
@@ -29,6 +32,9 @@ _GAUGES = {
     "waiting_for": ("1 for what the call waits for whose turn is next.", ("pool", "reason")),
     "limit_share": ("What this replica may spend in a limit's window.", _LIMIT),
     "limit_spent": ("What this replica has spent in a limit's window, reservations included.", _LIMIT),
+    "budget_spent": ("What this replica's part of a budget has paid, reservations included.", _BUDGET),
+    "budget_state": ("1 for how a budget is on this replica: within, warn, slow or stopped.", (*_BUDGET, "state")),
+    "budget_waiting": ("Calls that wait on this replica until a budget resets.", _BUDGET),
     "partitions_share": ("The part of all partitions, and so of each limit, that this replica has.", ()),
 }
 
@@ -48,7 +54,7 @@ class GatesCollector(Collector):
         """The gauges as they are now. O(n) of the calls that wait."""
         gauges = _empty()
         shown = {pool: gate.snapshot() for pool, gate in self._gates.items()}
-        found = [_of_limits(shown.values())]
+        found = [_of_limits(shown.values()), _of_budgets(self._gates.budgets_report())]
         for pool, gate in self._gates.items():
             found += _of_endpoints(pool, shown[pool]), _of_waiting(pool, gate, shown[pool])
         for name, labels, value in chain.from_iterable(found):
@@ -104,6 +110,15 @@ def _waiting(gate: Gate, shown: Json) -> Iterable[Json]:
     if sum(one["calls"] for one in by_tenant) == len(gate):
         return by_tenant
     return gate.waiting(len(gate)).values()
+
+
+def _of_budgets(budgets: Iterable[Json]) -> _Values:
+    for one in budgets:
+        labels = one["budget"], one["period"]
+        yield "budget_spent", labels, float(one["spent"])
+        yield "budget_waiting", labels, one["waiting"]
+        for state in STANDINGS:
+            yield "budget_state", (*labels, state), one["state"] == state
 
 
 def _of_limits(pools: Iterable[Json]) -> _Values:

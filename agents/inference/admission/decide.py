@@ -25,6 +25,8 @@ class Reason(StrEnum):
     PAUSED = "paused"
     SHARE = "no share"
     """This replica owns no partition, so no part of any limit."""
+    BUDGET = "budget"
+    """What its tenant or chain may spend is used up, on this replica at least."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ from callstream.agents.inference.options import EndpointOptions
 
 REFUSALS_THAT_CLOSE = 3
 SHORT_SECONDS = 0.5
-"""How long an endpoint is left alone that refuses and does not say for how long."""
+"""How long an endpoint is left alone that refuses and does not say for how long: at first, and after it answered."""
+LONG_SECONDS = 8.0
+"""How long at most, if it goes on refusing and answers nothing: it doubles each time."""
 MOST_AHEAD = 0.25
 """Of the window, what is let through ahead at most."""
 SMOOTH = 0.1
@@ -58,6 +60,7 @@ class Desk:
     _waiting: deque["asyncio.Future[None]"] = field(default_factory=deque)
     _shrunk: float = -math.inf
     _refusals: int = 0
+    _guessed_until: float = 0.0
     _before_seconds: float = 0.0
     _call_seconds: float = 0.0
 
@@ -128,6 +131,8 @@ class Desk:
             self.window.answered(now, seconds)
         self.breaker.succeeded(now, sending.admitted)
         self._refusals = 0
+        if self.closed_until == self._guessed_until:
+            self.closed_until = self._guessed_until = min(self.closed_until, now + SHORT_SECONDS)
         self._left(sending)
 
     def failed(self, sending: Sending, failure: CallFailed, told: Told | None) -> None:
@@ -166,8 +171,15 @@ class Desk:
             self._shrunk = now
             self._refusals += 1
         if used_up or not self.window.in_flight or self._refusals >= REFUSALS_THAT_CLOSE:
-            after = failure.after_seconds or _reset(told) or SHORT_SECONDS
-            self.closed_until = max(self.closed_until, now + after)
+            told_seconds = failure.after_seconds or _reset(told)
+            until = now + (told_seconds or self._guess())
+            if until > self.closed_until:
+                self.closed_until = until
+                self._guessed_until = 0.0 if told_seconds else until
+
+    def _guess(self) -> float:
+        doublings = max(0, self._refusals - REFUSALS_THAT_CLOSE)
+        return float(min(LONG_SECONDS, SHORT_SECONDS * 2 ** min(doublings, 16)))
 
     def _unknown(self, sending: Sending) -> None:
         if sending.placed is not None:

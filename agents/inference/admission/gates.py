@@ -6,6 +6,7 @@ from functools import partial
 
 from callstream.agents.inference.admission.allowance import DAY_SECONDS, MINUTE_SECONDS, Limit, Unit
 from callstream.agents.inference.admission.breaker import Breaker
+from callstream.agents.inference.admission.budgets import Budgets, budget_limits
 from callstream.agents.inference.admission.desk import Desk, own_account
 from callstream.agents.inference.admission.fairness import FairQueue
 from callstream.agents.inference.admission.gate import SEND_SPARE_SECONDS, Fittings, Gate
@@ -13,6 +14,7 @@ from callstream.agents.inference.admission.purse import NoRows, Purse, SpendingR
 from callstream.agents.inference.admission.report import MOST_CALLS
 from callstream.agents.inference.admission.tokens import Estimator
 from callstream.agents.inference.admission.window import ConcurrencyWindow
+from callstream.agents.inference.call import Call
 from callstream.agents.inference.options import EndpointOptions, InferenceOptions, LimitOptions, PoolOptions
 from callstream.streams.event import Json
 
@@ -50,6 +52,7 @@ class Gates(Mapping[str, Gate]):
         self._gates: dict[str, Gate] = {}
         self._desks: dict[str, Desk] = {}
         self._purse = self._new_purse(NoRows(), 1)
+        self.budgets = Budgets(self._purse, options, clocks[1])
         self.pools: dict[str, PoolOptions] = {}
         self.paused: Callable[[str], bool] = lambda _pool: False
         self._build()
@@ -73,7 +76,7 @@ class Gates(Mapping[str, Gate]):
 
     def share(self, rows: SpendingRows, partitions: int) -> None:
         """Spend what these rows' partitions allow. Called before the first call."""
-        self._purse = self._new_purse(rows, partitions)
+        self._purse = self.budgets.purse = self._new_purse(rows, partitions)
         self._gates.clear()
         self._build()
 
@@ -81,14 +84,22 @@ class Gates(Mapping[str, Gate]):
         """Other pools, limits, weights. Endpoints that stay keep what was learned of them."""
         self._options = options
         self._purse.set_accounts(self._accounts())
+        self.budgets.reconfigured(options)
         self._build()
 
     def report(self) -> Json:
-        """What every gate has, and why the first calls wait (`report.Reports` reads it)."""
+        """What every gate has, why the first calls wait and where those in flight are (`report.Reports` reads it)."""
         calls: dict[str, Json] = {}
+        calling: dict[str, Json] = {}
         for gate in self._gates.values():
             calls |= gate.waiting(MOST_CALLS - len(calls))
-        return {"pools": [gate.snapshot() for gate in self._gates.values()], "calls": calls}
+            calling |= gate.calling(MOST_CALLS - len(calling))
+        pools = [gate.snapshot() for gate in self._gates.values()]
+        return {"pools": pools, "calls": calls, "calling": calling, "budgets": self.budgets_report()}
+
+    def budgets_report(self) -> list[Json]:
+        """How each budget is here."""
+        return self.budgets.report(name for gate in self._gates.values() for name in gate.accounts_waited_for())
 
     def tasks(self) -> Counter[tuple[str, str]]:
         """How many calls of each task wait, by tenant and id."""
@@ -98,6 +109,11 @@ class Gates(Mapping[str, Gate]):
     def resting(self) -> bool:
         """Whether calls wait because their pool is paused."""
         return any(len(gate) and gate.paused() for gate in self._gates.values())
+
+    def turn_out(self, is_outdated: Callable[[Call], bool]) -> None:
+        """Have calls go that wait where they should not any more: what waits for them asks where to go."""
+        for gate in list(self._gates.values()):
+            gate.turn_out(is_outdated)
 
     def pump(self) -> None:
         """Look again: what is owned has changed."""
@@ -116,7 +132,8 @@ class Gates(Mapping[str, Gate]):
 
     def _accounts(self) -> dict[str, tuple[Limit, ...]]:
         own = {own_account(one.name): limits_of(one.limits) for one in self._options.endpoints().values()}
-        return own | {name: limits_of(limits) for name, limits in self._options.accounts.items()}
+        shared = {name: limits_of(limits) for name, limits in self._options.accounts.items()}
+        return own | shared | budget_limits(self._options)
 
     def _build(self) -> None:
         options = self._options
@@ -136,13 +153,14 @@ class Gates(Mapping[str, Gate]):
 
     def _fittings(self, pool: PoolOptions) -> Fittings:
         options = self._options
-        queue = FairQueue(
-            {str(lane): weight for lane, weight in options.lanes.items()},
-            lambda tenant: self._options.tenants.get(tenant, 1),
-            QUANTUM_TOKENS,
-        )
+        lanes = {str(lane): weight for lane, weight in options.lanes.items()}
+
+        def queue() -> FairQueue:
+            return FairQueue(lanes, lambda tenant: self._options.tenants.get(tenant, 1), QUANTUM_TOKENS)
+
         longest = Estimator(max(one.max_answer_tokens for one in pool.endpoints))
-        return Fittings(self._purse, queue, longest, *self._clocks, options.window_margin_seconds - SEND_SPARE_SECONDS)
+        good_for = options.window_margin_seconds - SEND_SPARE_SECONDS
+        return Fittings(self._purse, queue, longest, *self._clocks, good_for, self.budgets)
 
     def _desk(self, one: EndpointOptions) -> Desk:
         kept = self._desks.get(one.name)

@@ -1,14 +1,14 @@
 """Leave to send one call to one endpoint: what the gate gives, and gets back with what came of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from callstream.agents.inference.admission.allowance import Amount
 from callstream.agents.inference.admission.desk import Desk, Sending
 from callstream.agents.inference.admission.purse import Reserved
 from callstream.agents.inference.admission.ratelimit import Told
 from callstream.agents.inference.call import CallFailed, Reply
-from callstream.agents.inference.failures import Kind
+from callstream.agents.inference.failures import UNPAID, Kind
 
 
 class Stale(Exception):
@@ -28,7 +28,10 @@ Settle = Callable[["Permit", Amount | None, Reply | None], None]
 
 @dataclass(eq=False, slots=True)
 class Permit:
-    """Good for one call, for about a second. Whoever holds one gives it back, once."""
+    """Good for one call, for about a second. Whoever holds one gives it back, once.
+
+    `cost` prices tokens of the request, of the answer, and of the cache, in billionths.
+    """
 
     desk: Desk
     sending: Sending
@@ -36,6 +39,7 @@ class Permit:
     reserved: Reserved
     is_good: Callable[["Permit"], bool]
     settle: Settle
+    cost: Callable[[int, int, int], int] = lambda _in, _out, _cached: 0
     sent: bool = False
     _late: bool = False
     _given_back: bool = False
@@ -44,6 +48,11 @@ class Permit:
     def endpoint(self) -> str:
         """Where it may go."""
         return self.desk.options.name
+
+    @property
+    def reserved_tokens(self) -> tuple[int, int]:
+        """What it was reserved: tokens of the request and of its answer."""
+        return self.amount.tokens_in, self.amount.tokens_out
 
     async def place(self) -> None:
         """Take a place at the endpoint, when nothing else is left to be done. Raises Stale."""
@@ -60,14 +69,18 @@ class Permit:
         """The call was answered."""
         if self._back():
             self.desk.answered(self.sending)
-            took = Amount(reply.usage.tokens_in, reply.usage.tokens_out)
+            used = reply.usage
+            money = self.cost(used.tokens_in, used.tokens_out, used.tokens_cached)
+            took = Amount(used.tokens_in, used.tokens_out, money)
             self.settle(self, took if took.total else self.amount, reply)
 
     def refused(self, failure: CallFailed, told: Told | None) -> None:
         """The call failed; `told` is what the endpoint said of its limits. What may have been paid stays spent."""
         if self._back():
             self.desk.failed(self.sending, failure, told)
-            self.settle(self, Amount(0, 0) if failure.kind == Kind.OVERLOADED else self.amount, None)
+            took = Amount(0, 0) if failure.kind == Kind.OVERLOADED else self.amount
+            may_be_paid = failure.kind not in UNPAID and self.sent
+            self.settle(self, took if may_be_paid else replace(took, money=0), None)
 
     def abandoned(self) -> None:
         """Nothing is known of it. What was sent stays spent."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from callstream.agents.inference.admission.allowance import Allowance, Amount, Charge, Limit, OfLimits, Room, Unit
+from callstream.agents.inference.admission.calendar import Calendar, end_of
 from callstream.agents.inference.admission.spent import Slice
 from callstream.streams import strict_json
 from callstream.streams.ownership import LostOwnership
@@ -206,7 +207,12 @@ class Purse:
             await asyncio.gather(flusher, return_exceptions=True)
 
     def _new(self, limits: tuple[Limit, ...]) -> Allowance:
-        return Allowance(limits, self._partitions, self._margin)
+        return Allowance(limits, self._partitions, self._margin, self._ends)
+
+    def _ends(self, calendar: Calendar, now: float) -> float:
+        """When the day or month of a moment of the monotonic clock is over, by that clock."""
+        ahead = self._wall() - self._clock()
+        return end_of(calendar, now + ahead) - ahead
 
     def _look_at_clocks(self) -> None:
         ahead = self._wall() - self._clock()

@@ -42,7 +42,7 @@ class Window:
 
     def add(self, now: float, amount: int) -> float:
         """Spend at `now`; gives the slice, by which it can be corrected. Times must not go back."""
-        end = (math.floor(now / self._grain) + 1) * self._grain
+        end = self._end(now)
         if self._slices and (latest := next(reversed(self._slices))) > end:
             end = latest
         self.put(end, amount)
@@ -81,7 +81,7 @@ class Window:
 
     def restore(self, slices: Iterable[Slice], now: float) -> None:
         """Begin with what another owner spent. Nothing can have been spent later than in this slice."""
-        latest = (math.floor(now / self._grain) + 1) * self._grain
+        latest = self._end(now)
         found: dict[float, int] = {}
         for end, spent in sorted(slices):
             end = min(end, latest)
@@ -92,6 +92,10 @@ class Window:
     def clear(self) -> None:
         """Nothing was spent."""
         self._slices, self._inherited, self._total, self._leaves = {}, {}, 0, math.inf
+
+    def _end(self, now: float) -> float:
+        """Of the slice that is now."""
+        return (math.floor(now / self._grain) + 1) * self._grain
 
     def _forget(self, now: float) -> None:
         """Let go what has left the window."""

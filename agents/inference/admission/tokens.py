@@ -77,7 +77,8 @@ class Estimator:
         """The most it may take of this model: its prompt once, its answer `n` times."""
         known, size, (bound, choices) = self._models.get(model, self._unknown), measure(request), _asked(request)
         tokens_in = known.prompt(size) + size.images * IMAGE_TOKENS
-        tokens_out = (bound or known.answer(self._most_answer)) * choices
+        answers = "messages" in request or "input" not in request
+        tokens_out = (bound or known.answer(self._most_answer)) * choices if answers else 0
         return Reservation(min(tokens_in, MOST_TOKENS), min(tokens_out, MOST_TOKENS), size)
 
     def learn(self, model: str, request: Json, reserved: Reservation, tokens_in: int, tokens_out: int) -> None:
@@ -158,10 +159,10 @@ class _Model:
 
 
 def measure(request: Json) -> Size:
-    """What the prompt of a chat completion's body is made of. Anything may stand in it."""
+    """What the prompt of a request's body is made of: messages, or inputs. Anything may stand in it."""
     found = request.get("messages")
     messages = [message for message in found if isinstance(message, dict)] if isinstance(found, list) else []
-    texts = [_written(request.get(name)) for name in ("tools", "functions", "response_format")]
+    texts = [_written(request.get(name)) for name in ("tools", "functions", "response_format", "input")]
     images = 0
     for message in messages:
         for name, value in message.items():
