@@ -1,4 +1,4 @@
-"""Group commit: writes that arrive together go into one transaction, and one bad row fails alone.
+"""Group commit: writes that arrive together go into one batch, and one bad row fails alone.
 
 While one batch is being written the next one gathers, so under load the batches grow by themselves; the pause only
 lets the first few join.
@@ -13,32 +13,24 @@ Item = TypeVar("Item")
 
 
 class BatchWriter(Generic[Item]):
-    """Gathers items for `write`, which takes all of a batch or raises and takes none.
-
-    `is_about_items(error)`: the error may be one item's fault, so each is tried alone; else all of the batch fail with
-    it, and a database that is down is asked once and not once for each.
-    """
+    """Gathers items for `write`, which says what became of each, or raises for all of a batch."""
 
     def __init__(
         self,
-        write: Callable[[Sequence[Item]], Awaitable[None]],
-        is_about_items: Callable[[Exception], bool],
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Exception | None]]],
         most: int = 64,
         pause_seconds: float = 0.003,
-        timeout_seconds: float = 30.0,
     ) -> None:
         self._write = write
-        self._is_about_items = is_about_items
         self._most = most
         self._pause_seconds = pause_seconds
-        self._timeout_seconds = timeout_seconds
         self._waiting: deque[tuple[Item, asyncio.Future[None]]] = deque()
         self._room = asyncio.Semaphore(most * 16)
         self._runner: asyncio.Task[None] | None = None
         self._closed = False
 
     async def put(self, item: Item) -> None:
-        """Wait until the item is written. Raises what `write` raised for it."""
+        """Wait until the item is written. Raises what became of it, if that is an error."""
         if self._closed:
             raise RuntimeError("the writer is closed")
         async with self._room:
@@ -67,21 +59,12 @@ class BatchWriter(Generic[Item]):
                 await self._flush(batch)
 
     async def _flush(self, batch: list[tuple[Item, asyncio.Future[None]]]) -> None:
-        error = await self._try([item for item, _ in batch])
-        if error is not None and len(batch) > 1 and self._is_about_items(error):
-            for item, done in batch:
-                _settle(done, await self._try([item]))
-            return
-        for _, done in batch:
-            _settle(done, error)
-
-    async def _try(self, items: list[Item]) -> Exception | None:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._write(items)
+            results = await self._write([item for item, _ in batch])
         except Exception as error:
-            return error
-        return None
+            results = [error] * len(batch)
+        for (_, done), result in zip(batch, results, strict=True):
+            _settle(done, result)
 
 
 def _settle(done: asyncio.Future[None], error: Exception | None) -> None:

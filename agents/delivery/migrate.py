@@ -3,9 +3,6 @@
 import asyncio
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.util.exc import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,8 +31,6 @@ async def _prepare(engine: AsyncEngine) -> None:
     for attempt in range(1, _TRIES + 1):
         try:
             await _migrate(engine)
-        except CommandError as error:
-            raise DatabaseUnusable(f"{where}: {error}; was it written by a newer callstream?") from None
         except (OperationalError, OSError, TimeoutError) as error:
             # SQLite does not wait for the lock that a change of journal mode needs: two new workers may meet there.
             if attempt == _TRIES or not (isinstance(error, OperationalError) and "locked" in str(error)):
@@ -55,10 +50,19 @@ async def _migrate(engine: AsyncEngine) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    # Read here: it takes a second, for which the commands of a client need not wait.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        where = connection.engine.url.render_as_string(hide_password=True)
+        raise DatabaseUnusable(f"{where}: {error}; was it written by a newer callstream?") from None
 
 
 def _first_line(error: BaseException) -> str:

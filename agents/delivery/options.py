@@ -10,6 +10,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from callstream.streams.foreseen import Foreseen
+
 DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
@@ -21,7 +23,7 @@ BEGIN = "callstream_begin"
 """Execution option of a connection: how its SQLite transactions begin ("BEGIN" unless given)."""
 
 
-class DatabaseUnusable(RuntimeError):
+class DatabaseUnusable(Foreseen, RuntimeError):
     """Why the database cannot be used, and what to do."""
 
 
@@ -37,6 +39,10 @@ class DeliveryOptions(BaseModel):
     pool_size: Annotated[int, Field(ge=1, le=100)] = Field(default=4, description="Connections kept by one worker.")
     timeout_seconds: Annotated[float, Field(gt=0, le=300)] = Field(
         default=10.0, description="How long to wait for a connection, a lock or a statement."
+    )
+    log_days: Annotated[int, Field(ge=1, le=36_500)] | None = Field(
+        default=400,
+        description="Rows of `inference_log` and `chain_log` are deleted so long after their step; unset, never.",
     )
 
     @field_validator("database_url")

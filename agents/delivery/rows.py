@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator
 
-from callstream.streams.event import Event, Json, Strict
+from callstream.streams import strict_json
+from callstream.streams.event import Event, Hop, Json, Strict
+from callstream.streams.money import text_of, total
 
 MOST_COUNTED = 2**53
 """Token counts come from model servers; what no database column takes is cut to this."""
@@ -42,13 +44,17 @@ class Write:
     keeps: bool = False
 
 
+def accepted_at(event: Event) -> float:
+    """When a task was accepted, epoch seconds: of two writes under one key, the later accepted one stays."""
+    return event.body.trail[0].started if event.body.trail else event.time
+
+
 def write_of(event: Event, step: str, row: CatalogueRow, prompt: str, times: tuple[float, float]) -> Write:
     """The rows of an event that the step `step` writes; `prompt` names the step that wrote the prompt.
 
     `times` are when the step started and when it writes, epoch seconds.
     """
     started, now = times
-    accepted = event.body.trail[0].started if event.body.trail else event.time
     catalogue = {
         "tenant": event.tenant,
         **row.model_dump(exclude={"attributes"}),
@@ -57,7 +63,7 @@ def write_of(event: Event, step: str, row: CatalogueRow, prompt: str, times: tup
         "step": step,
         "sequence": event.sequence,
         "event": event.id,
-        "accepted": accepted,
+        "accepted": accepted_at(event),
         "written": now,
     }
     hops = [hop.model_dump(include={"step", "service", "attempts", "started", "ended"}) for hop in event.body.trail]
@@ -97,10 +103,25 @@ def _inference(event: Event, prompt: str) -> list[dict[str, Any]]:
                 "template": _clean(str(prompted.get("template", "")))[:200],
                 "template_version": _clean(str(prompted.get("version", "")))[:50],
                 "messages": _clean(prompted.get("messages")),
-                "output": _clean(str(event.body.outputs.get(hop.step, {}).get("text", ""))),
+                "output": _clean(_answer(event.body.outputs.get(hop.step, {}))),
+                **_cost(hop),
             }
         )
     return rows
+
+
+def _answer(output: Json) -> str:
+    """The text that a step got; of an answer with a shape, the object."""
+    text = output.get("text")
+    return text if isinstance(text, str) else strict_json.dumps(output).decode() if output else ""
+
+
+def _cost(hop: Hop) -> dict[str, str | None]:
+    """What all requests of a step cost, in the currency of the latest."""
+    if not hop.spends:
+        return {"cost": None, "currency": None}
+    currency = hop.spends[-1].currency
+    return {"cost": text_of(total(one.cost for one in hop.spends if one.currency == currency)), "currency": currency}
 
 
 def _clean(value: Any) -> Any:

@@ -53,8 +53,14 @@ inference_log = Table(
     Column("template_version", String(50), nullable=False),
     Column("messages", JSON, nullable=True),
     Column("output", Text, nullable=False),
+    Column("cost", String(60), nullable=True),
+    Column("currency", String(3), nullable=True),
+    Index("inference_log_ended", "ended"),
 )
-"""One row a step that called a model: the prompt it sent, the text it got. `position` is its place in the trail."""
+"""One row a step that called a model: the prompt it sent, the text it got (of an answer with a shape, JSON).
+
+`position` is its place in the trail. `cost` is what all requests of the step cost, a decimal number as text.
+"""
 
 chain_log = Table(
     "chain_log",
@@ -70,5 +76,6 @@ chain_log = Table(
     Column("started", Double, nullable=False),
     Column("ended", Double, nullable=False),
     Column("notes", JSON, nullable=False),
+    Index("chain_log_ended", "ended"),
 )
 """One row a step that a task took, up to and including the one that wrote it."""

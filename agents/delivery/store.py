@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, and_, or_, select
+from sqlalchemy import Table, and_, delete, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, StatementError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,6 +12,8 @@ from callstream.agents.delivery.history import History
 from callstream.agents.delivery.rows import Write
 from callstream.agents.delivery.schema import catalogue, chain_log, inference_log
 
+MOST_FORGOTTEN = 1_000
+"""Rows that are deleted in one transaction: nobody who writes waits long for it."""
 _ABOUT_VALUES = ("22", "23")
 """SQLSTATE classes: data exception, integrity constraint violation."""
 
@@ -55,13 +57,33 @@ class CatalogueStore:
         async with self._engine.connect() as connection:
             return (await connection.execute(asked)).first() is not None
 
+    async def forget(self, before: float, most: int = MOST_FORGOTTEN) -> int:
+        """Delete rows of both logs of steps that ended before a time (epoch seconds), at most so many; gives how many.
+
+        The catalogue, and what it had before, stay.
+        """
+        gone = 0
+        for log in (inference_log, chain_log):
+            keys = list(log.primary_key.columns)
+            old = select(*keys).where(log.c.ended < before).limit(most - gone)
+            async with self._engine.begin() as connection:
+                done = await connection.execute(delete(log).where(tuple_(*keys).in_(old)))
+            gone += max(0, done.rowcount)
+            if gone >= most:
+                break
+        return gone
+
     def _upsert(self, table: Table, newer_only: bool = False) -> Any:
         statement = self._insert(table)
         new = statement.excluded
         keys = [column.name for column in table.primary_key]
         # A late or replayed task does not overwrite what a task accepted after it has written.
         newer = (
-            or_(table.c.accepted < new.accepted, and_(table.c.accepted == new.accepted, table.c.task <= new.task))
+            or_(
+                table.c.accepted < new.accepted,
+                and_(table.c.accepted == new.accepted, table.c.task < new.task),
+                and_(table.c.accepted == new.accepted, table.c.task == new.task, table.c.sequence <= new.sequence),
+            )
             if newer_only
             else None
         )
