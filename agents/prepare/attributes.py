@@ -19,6 +19,7 @@ class Source(StrEnum):
     DESCRIPTION = "description"
     LABEL = "label"
     PHOTO = "photo"
+    MODEL = "model"
 
 
 class Fact(Strict):
@@ -47,13 +48,27 @@ class Line(Strict):
     height: Share
 
 
+class Problem(StrEnum):
+    """Why a photo may not say what it should; it was looked at all the same."""
+
+    BLURRED = "blurred"
+    SMALL = "small"
+    ELONGATED = "elongated"
+    UNREADABLE = "text-unreadable"
+
+
 class Picture(Strict):
-    """The photo itself: format and size in pixels as the file has them, upright; `aspect` is width by height."""
+    """The photo itself: format and size in pixels as the file has them, upright; `aspect` is width by height.
+
+    `sharpness` is how steep its edges are, in levels of grey; 0 where that was not measured.
+    """
 
     format: Short
     width: int
     height: int
     aspect: float
+    sharpness: float = 0.0
+    problems: tuple[Problem, ...] = ()
 
 
 class Attributes(Strict):
@@ -76,11 +91,15 @@ class PhotoOptions(Strict):
     max_bytes: int = Field(default=10 * 1024**2, ge=1024, le=256 * 1024**2, description="largest photo file")
     max_pixels: int = Field(default=50_000_000, ge=4096, le=178_000_000, description="largest width × height")
     min_side_pixels: int = Field(default=32, ge=1, le=4096, description="smallest width and height")
+    good_side_pixels: int = Field(default=320, ge=1, le=8192, description="width and height below which it is small")
+    most_aspect: float = Field(default=4.0, ge=1, le=100, description="longer by shorter side above which it is odd")
+    least_sharpness: float = Field(default=16.0, ge=0, le=1020, description="sharpness below which it is blurred")
     formats: tuple[str, ...] = Field(
         default=("JPEG", "PNG", "WEBP"), description="formats opened, as Pillow names them"
     )
     work_side_pixels: int = Field(default=1280, ge=64, le=8192, description="longer side that a photo is reduced to")
     detect_side_pixels: int = Field(default=640, ge=64, le=4096, description="longer side at which text is looked for")
+    shown_side_pixels: int = Field(default=1024, ge=64, le=4096, description="longer side of what a model is shown")
     max_lines: int = Field(default=40, ge=1, le=400, description="most lines of text kept")
     min_confidence: float = Field(default=0.6, ge=0, le=1, description="least confidence of a line that is kept")
     timeout_seconds: float = Field(default=20.0, gt=0, le=600, description="longest work on one photo")

@@ -6,6 +6,7 @@ Each place where a value is found gives it some confidence; places that agree ad
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from string import whitespace
 
 from callstream.agents.prepare.attributes import Attributes, Fact, Line, Seen, Source
 from callstream.agents.prepare.lexicon import Lexicon
@@ -44,7 +45,7 @@ _SIZES = (
 )
 _PIECES = re.compile(r"[\n;；。！!•·]|(?<!\d)[.](?:\s|$)|(?<=[^\d])[.](?=\s|$)")
 _COMMAS = re.compile(r"[,，、]")
-_BULLET = re.compile(r"^[\s\-–*]+|[\s,，:：]+$")
+_BULLETS, _TAIL = f"{whitespace}\u3000-–*", f"{whitespace}\u3000,，:："
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ def _tidy(value: str) -> str:
 
 
 def _bare(piece: str) -> str:
-    return _BULLET.sub("", piece)
+    return piece.lstrip(_BULLETS).rstrip(_TAIL)
 
 
 def _rounded(confidence: float) -> float:

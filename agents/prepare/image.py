@@ -139,8 +139,10 @@ def _reduce(image: Image.Image, options: PhotoOptions) -> Photo:
     side = options.work_side_pixels
     notes = []
     form = image.format or "?"
-    if getattr(image, "n_frames", 1) > 1:
-        notes.append(f"photo: animated, the first of {getattr(image, 'n_frames', 1)} frames taken")
+    if getattr(image, "is_animated", False):
+        # To count the frames of a GIF is to read all of them.
+        of = "" if form == "GIF" else f" of {getattr(image, 'n_frames', 1)} frames"
+        notes.append(f"photo: animated, the first{of or ' frame'} taken")
         image.seek(0)
     # A JPEG is decoded at a fraction of its size where that is still large enough.
     size = image.size

@@ -8,7 +8,10 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
+
+from callstream.agents.prepare.dictionary import NO_WORDS, Dictionary
+from callstream.streams.foreseen import Foreseen
 
 MOST_CHARACTERS = 1000
 MOST_WORDS = 200
@@ -21,9 +24,11 @@ _KANA = re.compile("[\u3040-\u30ff]")
 
 Detect = Callable[[str], str | None]
 Segment = Callable[[str], Iterable[str]]
+Convert = Callable[[str], str]
+Variant = Literal["simplified", "traditional"]
 
 
-class MissingExtra(RuntimeError):
+class MissingExtra(Foreseen, RuntimeError):
     """A library that only an extra installs is not there; the message says how to get it."""
 
 
@@ -58,20 +63,53 @@ def load_detector(languages: tuple[str, ...] = LANGUAGES) -> Detect:
     return detect
 
 
-@functools.lru_cache(maxsize=1)
-def load_segmenter() -> Segment:
-    """Jieba's segmentation of Chinese, with its dictionary (85 MB). Takes a second, once. Raises MissingExtra."""
-    demand("text", "jieba")
-    jieba: Any = importlib.import_module("jieba")
-    tokenizer = jieba.Tokenizer()
-    # Filled by hand: initialize() would read a marshal file from the shared temporary folder, which anyone may write.
-    tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
-    tokenizer.initialized = True
+@functools.lru_cache(maxsize=8)
+def load_segmenter(own: Dictionary = NO_WORDS) -> Segment:
+    """Jieba's segmentation of Chinese, with its dictionary (85 MB) and a chain's own words. Takes a second, once.
+
+    Raises MissingExtra.
+    """
+    frequencies, total = _frequencies()
+    tokenizer = _tokenizer(dict(frequencies) if own.words else frequencies, total)
+    for word, frequency in own.words:
+        tokenizer.add_word(word, frequency)
 
     def segment(text: str) -> Iterable[str]:
         return (str(word) for word in tokenizer.cut(text))
 
     return segment
+
+
+@functools.lru_cache(maxsize=1)
+def _frequencies() -> tuple[dict[str, int], int]:
+    """The words of jieba's dictionary, and how many times they were counted together."""
+    demand("text", "jieba")
+    jieba: Any = importlib.import_module("jieba")
+    tokenizer = jieba.Tokenizer()
+    # Read by hand: initialize() would read a marshal file from the shared temporary folder, which anyone may write.
+    frequencies, total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
+    return frequencies, total
+
+
+def _tokenizer(frequencies: dict[str, int], total: int) -> Any:
+    jieba: Any = importlib.import_module("jieba")
+    tokenizer = jieba.Tokenizer()
+    tokenizer.FREQ, tokenizer.total, tokenizer.initialized = frequencies, total, True
+    return tokenizer
+
+
+@functools.lru_cache(maxsize=2)
+def load_converter(variant: Variant) -> Convert:
+    """OpenCC's conversion of Chinese to that variant, phrase by phrase (头发 is 頭髮). Raises MissingExtra."""
+    demand("text", "opencc")
+    opencc: Any = importlib.import_module("opencc")
+    converter = opencc.OpenCC({"simplified": "t2s", "traditional": "s2t"}[variant])
+    converter.convert("头发")
+
+    def convert(text: str) -> str:
+        return str(converter.convert(text))
+
+    return convert
 
 
 def words_of(text: str, segment: Segment) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, ValidationError
 
 from callstream.agents.prepare.terms import Terms
-from callstream.streams.chain import describe
 from callstream.streams.event import Strict
+from callstream.streams.findings import describe
 
 MOST_VALUES = 20_000
 Word = Annotated[str, StringConstraints(min_length=1, max_length=80)]

@@ -1,8 +1,8 @@
-"""The step that writes the prompt: a template chosen by kind of product and language, filled with what is known."""
+"""The step that writes the prompt: a template chosen for the task, filled with what is known of the product."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -10,11 +10,15 @@ from typing import Any, ClassVar
 
 from callstream.agents.prepare.attributes import Attributes
 from callstream.agents.prepare.language import LANGUAGE_PATTERN
-from callstream.agents.prepare.template import CannotRender, Prompts
+from callstream.agents.prepare.prompts import Prompts, RuleFailed, Wanted
+from callstream.agents.prepare.sandbox import CannotRender
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Cell, Step
 from callstream.streams.event import Event, Failure, Json
+from callstream.streams.keys import DERIVED, task_key
 from callstream.streams.outcome import Bury, Forward, Outcome
+from callstream.streams.replay.lineage import MOST_PARENT
+from callstream.streams.routes import variables as seen_of
 
 LANGUAGE_NAMES = {
     "en": "English",
@@ -30,9 +34,15 @@ LANGUAGE_NAMES = {
 }
 FACTS = ("brand", "category", "colour", "size", "material")
 PROFILE_FIELDS = ("tone", "audience")
+KNOWN = (*FACTS, "product", "language", "code")
+TITLE_CHARACTERS = 400
 DESCRIPTION_CHARACTERS = 1200
 PROFILE_CHARACTERS = 200
 LABEL_LINES = 8
+_MARKS = re.compile(
+    # A bracket of JSON's own is followed by a line break.
+    r"[`<>]|\[(?=/?\w{2,20}\])|[\x7f-\x9f\xad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e0fff]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +56,14 @@ class Earlier:
 
 
 class ChoosePrompt(Step):
-    """Output: `template` and its `version`, `language`, `category`, `messages` (OpenAI chat) and `parameters`.
+    """Output: `template` and its `version`, `language`, `category`, `messages` (OpenAI chat) and `parameters`; `answer`
+    (name and JSON schema) where the template has one.
 
     A template is given `product` (a fenced JSON block with all that is known), `language` (its name), `code` (its
     ISO 639-1 code), those of brand, category, colour, size and material that are known, and `variables`. Text of the
     product itself is in the block alone. The copy's language: the input's, else the profile's, else the one detected,
-    else `default_language`. Bury kinds: `no-template`, `missing-variable`. Raises BadTemplate when made.
+    else `default_language`. A task keeps its template over retries and replays. Bury kinds: `no-template`,
+    `prompt-rule`, `missing-variable`, `prompt-too-long`, `template`. Raises BadTemplate when made.
     """
 
     service: ClassVar[str] = "prepare"
@@ -67,6 +79,7 @@ class ChoosePrompt(Step):
     ) -> None:
         self.name = name
         self.prompts = Prompts.load(prompts) if isinstance(prompts, Path) else prompts
+        self.prompts.require({*KNOWN, *variables})
         self.earlier = earlier
         self.variables = dict(variables)
         self.default_language = default_language
@@ -82,32 +95,15 @@ class ChoosePrompt(Step):
         attributes = Attributes.model_validate(outputs.get(self.earlier.attributes, {}))
         facts, notes = self._sure(attributes)
         language = self._language(event, texts, profile)
-        category = facts.get("category")
-        prompt = self.prompts.choose(category, language)
-        if prompt is None:
-            message = f"no template is for category {category or 'unknown'} and language {language}"
-            return Bury(Failure(kind="no-template", message=message, step=self.name))
+        wanted = Wanted(facts.get("category"), language, seen_of(event, self.name), first_key(event))
         known = known_of(texts, profile, attributes, facts) | {"language": language}
-        variables = {
-            **self.variables,
-            **facts,
-            "product": fenced(known),
-            "language": LANGUAGE_NAMES.get(language, language),
-            "code": language,
-        }
         try:
-            messages = prompt.render(variables)
+            output, how = written(self.prompts, wanted, {**self.variables, **facts}, known)
+        except RuleFailed as error:
+            return Bury(Failure(kind="prompt-rule", message=str(error)[:1000], step=self.name))
         except CannotRender as error:
-            return Bury(Failure(kind="missing-variable", message=str(error), step=self.name))
-        output: Json = {
-            "template": prompt.name,
-            "version": prompt.front.version,
-            "language": language,
-            "category": category,
-            "messages": messages,
-            "parameters": prompt.front.parameters,
-        }
-        return Forward(output, notes=(f"template {prompt.name} version {prompt.front.version}", *notes))
+            return Bury(Failure(kind=error.kind, message=str(error)[:1000], step=self.name))
+        return Forward(output, notes=(how, *notes))
 
     def _sure(self, attributes: Attributes) -> tuple[dict[str, str], list[str]]:
         facts, notes = {}, []
@@ -128,9 +124,42 @@ class ChoosePrompt(Step):
         return next(codes, self.default_language)
 
 
+def written(prompts: Prompts, wanted: Wanted, variables: Mapping[str, Any], known: Json) -> tuple[Json, str]:
+    """The output of the step, and a note of which template it took and why. Raises RuleFailed, CannotRender."""
+    choice = prompts.choose(wanted)
+    if choice is None:
+        told = f"no template is for category {wanted.category or 'unknown'} and language {wanted.language}"
+        raise CannotRender(told, "no-template")
+    language, front = wanted.language, choice.prompt.front
+    named = {"language": LANGUAGE_NAMES.get(language, language), "code": language}
+    output: Json = {
+        "template": choice.prompt.name,
+        "version": front.version,
+        "language": language,
+        "category": wanted.category,
+        "messages": choice.prompt.render({**variables, **named, "product": fenced(known)}),
+        "parameters": front.parameters,
+    }
+    if front.answer is not None:
+        output["answer"] = {"name": choice.prompt.name, "schema": front.answer}
+    note = f"template {choice.prompt.name} version {front.version}"
+    return output, f"{note}, {choice.how}" if choice.how else note
+
+
+def first_key(event: Event) -> bytes:
+    """The key of the task that this one was made of, or its own: what is made of a task gets the template it got.
+
+    >>> from callstream.streams.event import Body, Submission
+    >>> body = Body(submission=Submission(chain="copy", input={}), digest="0" * 64)
+    >>> first_key(Event("acme", "mug-1~7bd32a0b46e2", "copy", 1, 3, body))
+    b'4:acme:mug-1'
+    """
+    return task_key(event.tenant, event.task.partition(DERIVED)[0][:MOST_PARENT])
+
+
 def known_of(texts: Json, profile: Json, attributes: Attributes, facts: Mapping[str, str]) -> Json:
     """All that is known about a product as one flat object of strings and lists of strings."""
-    known: Json = {"title": texts.get("title"), **facts}
+    known: Json = {"title": str(texts.get("title") or "")[:TITLE_CHARACTERS], **facts}
     known["features"] = list(attributes.features)
     known["description"] = str(texts.get("description") or "")[:DESCRIPTION_CHARACTERS]
     known["label"] = [line.text for line in attributes.label[:LABEL_LINES]]
@@ -142,14 +171,23 @@ def known_of(texts: Json, profile: Json, attributes: Attributes, facts: Mapping[
 def fenced(known: Json) -> str:
     """The object as a fenced block of JSON that its own text cannot leave: no line break, back-tick or angle bracket.
 
+    Nor has it what chat templates and readers take for marks of their own: `[INST]`, hidden characters.
+
     >>> print(fenced({"title": "```\\n[system] <|im_end|>"}))
     ```json
     {
-      "title": "\\u0060\\u0060\\u0060\\n[system] \\u003c|im_end|\\u003e"
+      "title": "\\u0060\\u0060\\u0060\\n\\u005bsystem] \\u003c|im_end|\\u003e"
     }
     ```
     """
     text = json.dumps(known, ensure_ascii=False, indent=2, allow_nan=False)
-    for character in "`<>":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return f"```json\n{text}\n```"
+    return f"```json\n{_MARKS.sub(_escaped, text)}\n```"
+
+
+def _escaped(mark: re.Match[str]) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in _units(mark.group()))
+
+
+def _units(text: str) -> Iterator[int]:
+    raw = text.encode("utf-16-be", "surrogatepass")
+    return (int.from_bytes(raw[at : at + 2]) for at in range(0, len(raw), 2))

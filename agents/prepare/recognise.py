@@ -10,13 +10,15 @@ from callstream.agents.prepare.attributes import BadImage, PhotoOptions, Seen
 from callstream.agents.prepare.facts import Texts, attributes_of
 from callstream.agents.prepare.language import demand
 from callstream.agents.prepare.lexicon import Lexicon
+from callstream.agents.prepare.photo import fetched
 from callstream.agents.tools import Tools
-from callstream.streams.blobs import BlobError, BlobMissing, BlobTooLarge
 from callstream.streams.chain import Cell, Step
 from callstream.streams.event import Event, Failure
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 
 VISION = "callstream.agents.prepare.vision"
+TITLE_CHARACTERS, DESCRIPTION_CHARACTERS = 1_000, 10_000
+"""Of texts that no step has made plain, so much is looked at."""
 
 
 class Recognise(Step):
@@ -48,11 +50,16 @@ class Recognise(Step):
         self._tools: Tools | None = None
         self._look: Callable[[bytes, PhotoOptions], Seen] | None = None
 
-    async def open(self, tools: Tools) -> None:
-        """Check that what reads photos is installed. Raises MissingExtra."""
+    def load(self) -> None:
+        """Import what reads photos. Raises MissingExtra."""
         demand("vision", "PIL", "numpy", "cv2", "onnxruntime", "rapidocr")
         # By name: this module must be importable without the extra, and the import is the function's way to the pool.
         self._look = importlib.import_module(VISION).look
+
+    async def open(self, tools: Tools) -> None:
+        """Import what reads photos, if that was not done. Raises MissingExtra."""
+        if self._look is None:
+            await asyncio.to_thread(self.load)
         self._tools = tools
 
     async def act(self, event: Event, state: Cell) -> Outcome:
@@ -69,8 +76,8 @@ class Recognise(Step):
                 return found
             seen, notes = found, found.notes
         texts = Texts(
-            title=str(written.get("title") or ""),
-            description=str(written.get("description") or ""),
+            title=str(written.get("title") or "")[:TITLE_CHARACTERS],
+            description=str(written.get("description") or "")[:DESCRIPTION_CHARACTERS],
             lines=seen.lines if seen else (),
         )
         attributes = attributes_of(texts, seen, self.lexicon)
@@ -79,17 +86,9 @@ class Recognise(Step):
     async def _see(self, reference: str) -> Seen | Outcome:
         if self._tools is None or self._look is None:
             raise RuntimeError(f"step {self.name} acts before it was opened")
-        try:
-            data = await self._tools.blobs.get(reference)
-        except BlobMissing as error:
-            return Bury(Failure(kind="photo-missing", message=str(error), step=self.name))
-        except BlobTooLarge as error:
-            return Bury(Failure(kind="bad-image", message=str(error), step=self.name))
-        except BlobError as error:
-            return Retry(Failure(kind="blob-store", message=str(error), step=self.name))
-        if len(data) > self.options.max_bytes:
-            message = f"the photo has {len(data):,} bytes; at most {self.options.max_bytes:,} are opened"
-            return Bury(Failure(kind="bad-image", message=message, step=self.name))
+        data = await fetched(self._tools, reference, self.options, self.name)
+        if not isinstance(data, bytes):
+            return data
         try:
             async with self._places, asyncio.timeout(self.options.timeout_seconds):
                 return await self._tools.run(self._look, data, self.options)

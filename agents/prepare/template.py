@@ -17,49 +17,56 @@ Sections are told apart before anything is rendered, so text that a template ins
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator
+from jinja2 import Template, TemplateSyntaxError
+from pydantic import Field, JsonValue, StringConstraints, ValidationError, field_validator, model_validator
 
-from callstream.streams.chain import describe
-from callstream.streams.event import Strict
+from callstream.agents.inference.schema import BadSchema, Schema
+from callstream.agents.prepare.sandbox import compiled, rendered
+from callstream.streams.event import Json, Strict
+from callstream.streams.findings import describe
+from callstream.streams.foreseen import Foreseen
 
 SUFFIX = ".prompt"
 MOST_FILE_BYTES = 64 * 1024
-MOST_MESSAGE_CHARACTERS = 32_000
-MOST_TEMPLATES = 500
+MOST_SECTIONS = 32
 REQUIRED = "product"
 """The variable that every last user message must use: the block that carries the product's own text."""
 
-OURS = frozenset({"messages", "model", "stream", "n"})
+OURS = frozenset({"messages", "model", "stream", "n", "response_format"})
 """Members of a request that are not a template's business."""
 
 _FRONT = re.compile(r"\A\+\+\+[ \t]*\n(.*?)^\+\+\+[ \t]*\n", re.DOTALL | re.MULTILINE)
 _SECTION = re.compile(r"^\[(system|user|assistant)\][ \t]*\n", re.MULTILINE)
 _USES_PRODUCT = re.compile(r"^\{\{ *product *\}\}$", re.MULTILINE)
 
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")]
+TemplateName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
-class BadTemplate(ValueError):
+
+class BadTemplate(Foreseen, ValueError):
     """What is wrong with a template file: the file, the line where known, and why."""
 
 
-class CannotRender(ValueError):
-    """Why a template gave no prompt; names the variable that is missing."""
-
-
 class Front(Strict):
-    """The front matter of a template file."""
+    """The front matter of a template file.
+
+    A template `instead_of` another gets `share` per cent of that one's tasks, and no others. One that is `only_by_rule`
+    is taken where a rule names it. `answer` is the JSON schema of the answer.
+    """
 
     version: Annotated[str, StringConstraints(min_length=1, max_length=40)]
     categories: tuple[str, ...] = ()
-    languages: tuple[Annotated[str, StringConstraints(pattern=r"^[a-z]{2}$")], ...] = ()
+    languages: tuple[Language, ...] = ()
     parameters: Annotated[dict[str, JsonValue], Field(max_length=20, default_factory=dict)]
+    answer: Json | None = None
+    only_by_rule: bool = False
+    instead_of: TemplateName | None = None
+    share: Annotated[float, Field(ge=0, le=100)] | None = None
 
     @field_validator("parameters")
     @classmethod
@@ -67,6 +74,24 @@ class Front(Strict):
         if ours := sorted(OURS & set(value)):
             raise ValueError(f"{', '.join(ours)} cannot be set by a template")
         return value
+
+    @field_validator("answer")
+    @classmethod
+    def _is_a_schema(cls, value: Json | None) -> Json | None:
+        if value is not None:
+            try:
+                Schema(value)
+            except BadSchema as error:
+                raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _stands_for_one(self) -> "Front":
+        if (self.instead_of is None) != (self.share is None):
+            raise ValueError("instead_of and share stand together: whose tasks, and how many per cent of them")
+        if self.instead_of is not None and (self.categories or self.languages or self.only_by_rule):
+            raise ValueError("a template instead of another is for what that one is for: leave out what it is for")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,65 +104,31 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One template file."""
+    """One template file; `names` are the variables that it uses."""
 
     name: str
     front: Front
     sections: tuple[Section, ...]
+    names: frozenset[str] = frozenset()
 
     def fits(self, category: str | None, language: str) -> bool:
-        """Whether it is made for that kind of product and language."""
-        return (not self.front.categories or category in self.front.categories) and (
-            not self.front.languages or language in self.front.languages
+        """Whether it is made for that kind of product and language, and taken without a rule."""
+        front = self.front
+        if front.only_by_rule or front.instead_of is not None:
+            return False
+        return (not front.categories or category in front.categories) and (
+            not front.languages or language in front.languages
         )
 
     def render(self, variables: Mapping[str, Any]) -> list[dict[str, str]]:
         """The messages. Raises CannotRender."""
-        return [{"role": section.role, "content": self._text(section, variables)} for section in self.sections]
-
-    def _text(self, section: Section, variables: Mapping[str, Any]) -> str:
-        where = f"template {self.name}, {section.role} message"
-        pieces, length = [], 0
-        try:
-            for piece in section.template.generate(variables):
-                length += len(piece)
-                if length > MOST_MESSAGE_CHARACTERS:
-                    raise CannotRender(f"{where}: longer than {MOST_MESSAGE_CHARACTERS:,} characters")
-                pieces.append(piece)
-        except UndefinedError as error:
-            raise CannotRender(f"{where}: {error.message}") from None
-        except (SecurityError, ArithmeticError, TypeError, ValueError, OverflowError, LookupError) as error:
-            if isinstance(error, CannotRender):
-                raise
-            raise CannotRender(f"{where}: {str(error)[:200]}") from None
-        return "".join(pieces).strip()
-
-
-class Prompts:
-    """The templates of a folder; `choose` takes the one made most closely for a product."""
-
-    def __init__(self, prompts: Iterable[Prompt]) -> None:
-        self._prompts = tuple(prompts)
-
-    def __len__(self) -> int:
-        return len(self._prompts)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Prompts":
-        """Read every `*.prompt` of a folder, by name. Raises BadTemplate naming file and reason."""
-        files = sorted(folder.glob(f"*{SUFFIX}"))
-        if not files:
-            raise BadTemplate(f"{folder}: no template (*{SUFFIX}) in it")
-        if len(files) > MOST_TEMPLATES:
-            raise BadTemplate(f"{folder}: {len(files)} templates; at most {MOST_TEMPLATES} are read")
-        return cls(_read(file) for file in files)
-
-    def choose(self, category: str | None, language: str) -> Prompt | None:
-        """The fitting template: one for the category before a general one, then one for the language; then by name."""
-        fitting = [prompt for prompt in self._prompts if prompt.fits(category, language)]
-        return max(
-            fitting, key=lambda prompt: (bool(prompt.front.categories), bool(prompt.front.languages)), default=None
-        )
+        return [
+            {
+                "role": section.role,
+                "content": rendered(section.template, variables, f"template {self.name}, {section.role} message"),
+            }
+            for section in self.sections
+        ]
 
 
 def parse(name: str, source: str) -> Prompt:
@@ -160,22 +151,18 @@ def parse(name: str, source: str) -> Prompt:
     roles, bodies = parts[1::2], parts[2::2]
     if not roles or roles[-1] != "user":
         raise BadTemplate(f"{name}: the last section must be [user]")
+    if len(roles) > MOST_SECTIONS:
+        raise BadTemplate(f"{name}: {len(roles)} sections; at most {MOST_SECTIONS} are taken")
     if not _USES_PRODUCT.search(bodies[-1]):
         raise BadTemplate(f"{name}: the last [user] section must hold {{{{ {REQUIRED} }}}} on a line of its own")
-    sections = tuple(_section(name, role, body) for role, body in zip(roles, bodies, strict=True))
-    if any(REQUIRED in meta.find_undeclared_variables(_ENVIRONMENT.parse(body)) for body in bodies[:-1]):
+    made = [_section(name, role, body) for role, body in zip(roles, bodies, strict=True)]
+    if any(REQUIRED in names for _, names in made[:-1]):
         raise BadTemplate(f"{name}: only the last [user] section may use {REQUIRED}: its text is not to be obeyed")
-    return Prompt(name, header, sections)
+    return Prompt(name, header, tuple(one for one, _ in made), frozenset().union(*(names for _, names in made)))
 
 
-def _section(name: str, role: Any, body: str) -> Section:
-    try:
-        return Section(role, _ENVIRONMENT.from_string(body))
-    except TemplateSyntaxError as error:
-        raise BadTemplate(f"{name}: [{role}] section, line {error.lineno}: {error.message}") from None
-
-
-def _read(file: Path) -> Prompt:
+def read(file: Path) -> Prompt:
+    """A template file. Raises BadTemplate."""
     try:
         raw = file.read_bytes()
         if len(raw) > MOST_FILE_BYTES:
@@ -185,4 +172,9 @@ def _read(file: Path) -> Prompt:
         raise BadTemplate(f"{file}: {error}") from None
 
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+def _section(name: str, role: Any, body: str) -> tuple[Section, frozenset[str]]:
+    try:
+        template, names = compiled(body)
+    except TemplateSyntaxError as error:
+        raise BadTemplate(f"{name}: [{role}] section, line {error.lineno}: {error.message}") from None
+    return Section(role, template), names

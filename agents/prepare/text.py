@@ -7,9 +7,16 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from types import MappingProxyType
+
+from callstream.agents.lookalikes import Alike, unmixed
+from callstream.agents.prepare.length import Limit, reckoned, shorten
 
 MOST_MARKS = 3
 """Combining marks kept on one letter (`_MARKS` finds more); no language in use stacks more."""
+
+LOOKED_AT, LEAST_LOOKED_AT = 8, 4_000
+"""Characters that are looked at for each one that may stay, and on top: what is removed must not cost for ever."""
 
 MOST_NAMED = 4
 """Kinds of removed characters that one note lists."""
@@ -32,37 +39,64 @@ _MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A text made plain, and what was changed to make it so."""
+    """A text made plain, what was changed to make it so, and how it was too long, if it was."""
 
     text: str
     notes: tuple[str, ...] = ()
+    too_long: str = ""
 
 
-def plain(text: str, most_characters: int, one_line: bool = False) -> Plain:
-    """The text in plain form, at most that many characters (code points) long.
+def plain(text: str, limit: int | Limit, one_line: bool = False, alike: Alike = MappingProxyType({})) -> Plain:
+    """The text in plain form, within a limit (a number is of characters).
 
     Width and look-alike forms are folded, invisible, control and private characters removed, white space collapsed,
-    piled-up accents cut. `one_line` turns line breaks into spaces. A lone surrogate counts as invisible.
+    piled-up accents cut; letters in Latin words that look Latin by `alike` are Latin. `one_line` turns line breaks into
+    spaces. A lone surrogate counts as invisible. Of a very long text only the beginning is looked at.
     """
+    limit = Limit(limit) if isinstance(limit, int) else limit
+    looked_at = limit.most * LOOKED_AT + LEAST_LOOKED_AT
+    too_long = f"cut at once from {len(text):,} to {looked_at:,} characters" if len(text) > looked_at else ""
+    text = text[:looked_at]
+    spaced, notes = _plain(text, one_line, alike)
+    room = limit.room(spaced)
+    cut, where = shorten(spaced, room)
+    if len(cut) < len(spaced):
+        # What is left may say otherwise what it is than the whole did.
+        cut = fold(unmixed(cut, alike)[0])
+        if limit.tokens is not None and room < (limit.characters or limit.most):
+            told = f"cut from about {reckoned(spaced):,} to {reckoned(cut):,} tokens"
+        else:
+            told = f"cut from {len(spaced):,} to {len(cut):,} characters"
+        too_long = "; ".join(filter(None, (too_long, f"{told} {where}".rstrip())))
+    return Plain(cut, (*notes, *filter(None, (too_long,))), too_long)
+
+
+def _plain(text: str, one_line: bool, alike: Alike) -> tuple[str, list[str]]:
     notes = []
     folded = fold(text)
     if folded != unicodedata.normalize("NFC", text):
         notes.append("width or compatibility forms folded")
     shown, removed = without_invisible(folded)
     if removed:
-        named = ", ".join(f"U+{ord(character):04X} ×{count}" for character, count in removed.most_common(MOST_NAMED))
-        more = f" and {len(removed) - MOST_NAMED} more kinds" if len(removed) > MOST_NAMED else ""
-        notes.append(f"{removed.total()} invisible or control characters removed ({named}{more})")
-    calm = _MARKS.sub(lambda marks: marks[0][:MOST_MARKS], unicodedata.normalize("NFC", shown))
-    if len(calm) < len(unicodedata.normalize("NFC", shown)):
+        notes.append(f"{removed.total()} invisible or control characters removed ({_named(removed)})")
+    composed = unicodedata.normalize("NFC", shown)
+    calm = _MARKS.sub(lambda marks: marks[0][:MOST_MARKS], composed)
+    if len(calm) < len(composed):
         notes.append("piled-up accents cut")
-    spaced = collapse(calm, one_line)
-    if spaced != calm:
+    latin, foreign = unmixed(calm, alike)
+    if foreign:
+        letters = "1 letter" if foreign.total() == 1 else f"{foreign.total()} letters"
+        notes.append(f"{letters} of other scripts in Latin words made Latin ({_named(foreign)})")
+        latin = unicodedata.normalize("NFC", latin)
+    spaced = collapse(latin, one_line)
+    if spaced != latin:
         notes.append("white space collapsed")
-    cut = clip(spaced, most_characters)
-    if len(cut) < len(spaced):
-        notes.append(f"cut from {len(spaced):,} to {len(cut):,} characters")
-    return Plain(cut, tuple(notes))
+    return spaced, notes
+
+
+def _named(counted: Counter[str]) -> str:
+    named = ", ".join(f"U+{ord(character):04X} ×{count}" for character, count in counted.most_common(MOST_NAMED))
+    return named + (f" and {len(counted) - MOST_NAMED} more kinds" if len(counted) > MOST_NAMED else "")
 
 
 def fold(text: str) -> str:
@@ -118,16 +152,6 @@ def collapse(text: str, one_line: bool) -> str:
     return re.sub(r"\n{3,}", "\n\n", lines).strip()
 
 
-def clip(text: str, most_characters: int) -> str:
-    """At most that many code points, never cut between a letter and its accents or inside a joined emoji."""
-    if len(text) <= most_characters:
-        return text
-    end = most_characters
-    while end > 0 and (_continues(text[end]) or text[end - 1] == "\u200d"):
-        end -= 1
-    return text[:end].rstrip()
-
-
 def _folded(character: str) -> str:
     kind = unicodedata.decomposition(character).partition(" ")[0]
     return unicodedata.normalize("NFKC", character) if kind in _FOLDED else character
@@ -142,11 +166,3 @@ def _is_invisible(character: str) -> bool:
     code = ord(character)
     # Variation selectors beyond the emoji ones can carry hidden text; non-characters are never text.
     return 0xE0100 <= code <= 0xE01EF or 0xFE00 <= code <= 0xFE0E or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
-
-
-def _continues(character: str) -> bool:
-    return (
-        unicodedata.combining(character) > 0
-        or character in "\u200d\ufe0f\u20e3"
-        or 0x1F3FB <= ord(character) <= 0x1F3FF
-    )
