@@ -2,15 +2,27 @@
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
 
-import ahocorasick
+from ahocorasick_rs import AhoCorasick, Implementation
 
-from callstream.agents.moderation.normalise import Variants, View, is_spaced, view
-from callstream.agents.moderation.rules import Action, ModerationRules, Pattern, Rule, Severity, compile_pattern
+from callstream.agents.lookalikes import lookalikes
+from callstream.agents.moderation.evasions import as_latin, undisguised
+from callstream.agents.moderation.normalise import Variants, View, is_spaced, simplified, view
+from callstream.agents.moderation.personal import find_personal
+from callstream.agents.moderation.rules import (
+    Action,
+    Decision,
+    ModerationRules,
+    Pattern,
+    Personal,
+    Rule,
+    Severity,
+    compile_pattern,
+    matches,
+)
 from callstream.streams.event import Json
 
 MOST_FINDINGS = 50
@@ -21,17 +33,12 @@ Span = tuple[int, int]
 Hit = tuple[Rule, Span]
 
 
-class Decision(StrEnum):
-    """What moderation decides about a text."""
-
-    PASS = "pass"
-    HOLD = "hold"
-    REJECT = "reject"
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found: by which rule, where in the original text (`start` to `end`, code points), and what."""
+    """One thing found: by which rule, in which text, where (`start` to `end`, code points), and what.
+
+    `hidden` says that `text` names what was found and does not repeat it.
+    """
 
     rule: str
     category: str
@@ -41,6 +48,8 @@ class Finding:
     end: int
     text: str
     why: str = ""
+    part: str = ""
+    hidden: bool = False
 
     def as_json(self) -> Json:
         """For the task's output."""
@@ -52,21 +61,32 @@ class Finding:
             "start": self.start,
             "end": self.end,
             "text": self.text,
+            **({"part": self.part} if self.part else {}),
             **({"why": self.why} if self.why else {}),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The decision, the findings it rests on (the gravest first, at most 50), and how many there were."""
+    """The decision, the findings it rests on (the gravest first, at most 50), and how many there were.
+
+    `policy` says which policy decided and why, `masked` are the texts to be used in the place of those judged.
+    """
 
     decision: Decision
     findings: tuple[Finding, ...] = ()
     found: int = 0
+    policy: str = ""
+    masked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
         """In one line, for the caller."""
+        return "; ".join(filter(None, (self.policy, self.told)))
+
+    @property
+    def told(self) -> str:
+        """What was found, in one line."""
         named = [f"{finding.category}: {finding.text!r} ({finding.rule})" for finding in self.findings[:3]]
         more = f" and {self.found - 3} more" if self.found > 3 else ""
         return "; ".join(named) + more
@@ -78,61 +98,73 @@ class Judgement:
             "findings": [finding.as_json() for finding in self.findings],
             "found": self.found,
             "rules": version,
+            **({"policy": self.policy} if self.policy else {}),
+            **({"masked": sorted(self.masked)} if self.masked else {}),
         }
 
 
 class Matcher:
     """The rules made ready: one automaton for all words, one RE2 pattern for each claim."""
 
-    def __init__(self, rules: ModerationRules, variants: Variants) -> None:
+    def __init__(self, rules: ModerationRules, variants: Variants, alike: Variants | None = None) -> None:
+        """`variants` are traditional characters to simplified ones, `alike` other scripts' letters to Latin ones."""
         self.rules = rules
-        self._variants = variants
+        self._variants, self._alike = variants, alike or {}
         lists: dict[str, list[Rule | None]] = defaultdict(list)
         for listed in rules.words:
             for word in listed.words:
                 lists[self._plain(word)].append(listed)
         for phrase in rules.allow:
             lists[self._plain(phrase)].append(None)
-        self._words = ahocorasick.Automaton()
-        for word, found_in in lists.items():
-            if word:
-                self._words.add_word(word, (len(word), tuple(found_in)))
-        self._words.make_automaton()
+        lists.pop("", None)
+        self._lists = tuple(map(tuple, lists.values()))
+        self._words = AhoCorasick(list(lists), implementation=Implementation.ContiguousNFA)
         self._claims: list[tuple[Rule, Pattern]] = [(claim, compile_pattern(claim.pattern)) for claim in rules.claims]
 
-    def judge(self, text: str) -> Judgement:
-        """What the rules say about a text. A text that is too long is not read any further."""
-        if misfit := self._length(text):
-            return Judgement(Decision(misfit.action), (misfit,), 1)
-        seen = view(text, self._variants)
-        hits, allowed = self._word_hits(seen)
+    def found(self, text: str) -> list[Finding]:
+        """Everything that is found in a text, of whatever length that is."""
+        latin = as_latin(text, self._alike)
+        seen = view(latin, self._variants)
+        hits, allowed = self.word_hits(seen)
         hits.extend(self._claim_hits(seen))
-        kept = _widest(_outside(hits, allowed))
-        findings = [_finding(rule, seen, first, past) for rule, (first, past) in kept]
-        findings.sort(key=lambda finding: (finding.action is not Action.REJECT, finding.start, -finding.end))
-        decision = Decision(findings[0].action) if findings else Decision.PASS
-        return Judgement(decision, tuple(findings[:MOST_FINDINGS]), len(findings))
+        findings = [_finding(rule, seen, text, span) for rule, span in _widest(_outside(hits, allowed))]
+        findings += self._disguised(seen, text, findings)
+        findings += [found for rule in self.rules.personal for found in _personal(rule, text)]
+        return findings
+
+    def _disguised(self, seen: View, text: str, found: list[Finding]) -> Iterator[Finding]:
+        """Words and claims that are found only as they would be read."""
+        if (read := undisguised(seen)) is None:
+            return
+        known = {(finding.rule, finding.start, finding.end) for finding in found}
+        hits, allowed = self.word_hits(read)
+        hits.extend(self._claim_hits(read))
+        for rule, span in _widest(_outside(hits, allowed)):
+            finding = _finding(rule, read, text, span)
+            if (finding.rule, finding.start, finding.end) not in known:
+                yield finding
 
     def _plain(self, word: str) -> str:
         return view(word, self._variants).text.strip()
 
-    def _length(self, text: str) -> Finding | None:
-        rule, length = self.rules.length, len(text.strip())
+    def misfit(self, parts: Mapping[str, str]) -> Finding | None:
+        """What is wrong with the length of some texts together, by name; None if nothing is."""
+        rule, length = self.rules.length, sum(len(text.strip()) for text in parts.values())
         if rule.fewest_characters <= length <= rule.most_characters:
             return None
         why = f"{length:,} characters; from {rule.fewest_characters:,} to {rule.most_characters:,} are taken"
-        return Finding("length", "length", rule.action, Severity.MEDIUM, 0, len(text), text[:MOST_QUOTED], why)
+        name, text = max(parts.items(), key=lambda part: len(part[1]), default=("", ""))
+        quoted = text[:MOST_QUOTED]
+        return Finding("length", "length", rule.action, Severity.MEDIUM, 0, len(text), quoted, why, name)
 
-    def _word_hits(self, seen: View) -> tuple[list[Hit], list[Span]]:
+    def word_hits(self, seen: View) -> tuple[list[Hit], list[Span]]:
+        """The words found in a folded text, and the spans of phrases that are allowed."""
         hits: list[Hit] = []
         allowed: list[Span] = []
-        # An automaton without a word cannot be searched.
-        found = self._words.iter(seen.text) if len(self._words) else ()
-        for last, (length, found_in) in found:
-            first, past = last - length + 1, last + 1
+        for listed, first, past in self._words.find_matches_as_indexes(seen.text, overlapping=True):
             if not _whole(seen.text, first, past) or seen.crosses_sentence(first, past):
                 continue
-            for rule in found_in:
+            for rule in self._lists[listed]:
                 if rule is None:
                     allowed.append((first, past))
                 else:
@@ -142,13 +174,24 @@ class Matcher:
     def _claim_hits(self, seen: View) -> Iterator[Hit]:
         raw = seen.text.encode()
         for rule, pattern in self._claims:
-            bytes_read = first = past = 0
-            for match in pattern.finditer(raw):
-                first = past + len(raw[bytes_read : match.start()].decode())
-                past = first + len(match.group().decode())
-                bytes_read = match.end()
+            for first, past in matches(pattern, raw):
                 if past > first and not seen.crosses_sentence(first, past):
                     yield rule, (first, past)
+
+
+def matcher_of(rules: ModerationRules) -> Matcher:
+    """The rules made ready, with what the extra `text` knows of variants and look-alikes."""
+    return Matcher(rules, simplified(), lookalikes())
+
+
+def gravest(findings: Iterable[Finding]) -> Decision:
+    """What the gravest action of some findings leads to."""
+    return max((Decision(one.action) for one in findings), key=Decision.gravity, default=Decision.PASS)
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """The gravest first, then as they stand in each text."""
+    return sorted(findings, key=lambda one: (-Decision(one.action).gravity(), one.part, one.start, -one.end))
 
 
 def _whole(text: str, first: int, past: int) -> bool:
@@ -181,8 +224,16 @@ def _widest(hits: Iterable[Hit]) -> list[Hit]:
     return kept
 
 
-def _finding(rule: Rule, seen: View, first: int, past: int) -> Finding:
-    start, end = seen.span(first, past)
+def _personal(rule: Personal, text: str) -> Iterator[Finding]:
+    for kind, start, end in find_personal(text, rule):
+        # What was found goes to status, logs and reviewers: it is named there, and not repeated.
+        yield Finding(
+            rule.id, rule.category, rule.action, rule.severity, start, end, f"[{kind}]", rule.why, hidden=True
+        )
+
+
+def _finding(rule: Rule, seen: View, text: str, span: Span) -> Finding:
+    start, end = seen.span(*span)
     return Finding(
         rule=rule.id,
         category=rule.category,
@@ -190,6 +241,6 @@ def _finding(rule: Rule, seen: View, first: int, past: int) -> Finding:
         severity=rule.severity,
         start=start,
         end=end,
-        text=seen.original[start : min(end, start + MOST_QUOTED)],
+        text=text[start : min(end, start + MOST_QUOTED)],
         why=rule.why,
     )

@@ -6,6 +6,7 @@ apart.
 """
 
 import importlib
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +17,16 @@ MOST_SKIPPED = 16
 
 Variants = Mapping[int, str]
 
+STAND_INS = {"冣": "最", "蕞": "最", "儍": "傻", "屄": "逼", "玖": "久", "燄": "焰"}
+"""Characters that hardly occur but in the place of the ones that sound or look like them."""
+
 _OTHER, _CJK, _MARK, _SEPARATOR, _SPACE, _NOTHING = range(6)
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _QUOTES = str.maketrans("’‘ʼ`´", "'''''")
 _SENTENCE_ENDS = frozenset("。！？；，、：!?;,:\n\r\u2028\u2029")
 _ASCII = str.maketrans({"\t": " ", "\n": " ", "\r": " ", "\v": " ", "\f": " ", "-": " ", "_": " ", "`": "'"})
+_RUNS = re.compile("[0-9A-Za-z]{2,}|[\u4e00-\u9fff]{2,}|.", re.DOTALL)
+"""What folds as a whole, and any other character."""
 _ASCII_CONTROLS = frozenset(map(chr, (*range(9), *range(14, 32), 127)))
 
 
@@ -65,9 +71,13 @@ def view(text: str, variants: Variants | None = None) -> View:
         if "  " not in plain and _ASCII_CONTROLS.isdisjoint(plain):
             return View(text, plain, range(len(text)), range(1, len(text) + 1))
     folding = _Folding()
-    for index, character in enumerate(text.translate(variants) if variants else text):
-        for folded, kind in _folded(character):
-            folding.add(folded, kind, index)
+    for found in _RUNS.finditer(text.translate(variants) if variants else text):
+        run, index = found.group(), found.start()
+        if len(run) > 1:
+            folding.add_run(run.lower(), _OTHER if run.isascii() else _CJK, index)
+        else:
+            for folded, kind in _folded(run):
+                folding.add(folded, kind, index)
     return folding.view(text)
 
 
@@ -78,14 +88,15 @@ def is_spaced(character: str) -> bool:
 
 @lru_cache(maxsize=1)
 def simplified() -> Variants:
-    """Traditional to simplified, one character for one; empty where the extra `text` (opencc) is not installed."""
+    """Traditional to simplified, one character for one; without the extra `text` (opencc), but for stand-ins."""
+    stand_ins = {ord(one): plain for one, plain in STAND_INS.items()}
     try:
         converter = importlib.import_module("opencc").OpenCC("t2s")
     except ImportError:
-        return {}
+        return stand_ins
     traditional = "\n".join(map(chr, (*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000), *range(0xF900, 0xFAD9))))
     pairs = zip(traditional.split("\n"), converter.convert(traditional).split("\n"), strict=True)
-    return {ord(before): after for before, after in pairs if before != after and len(after) == 1}
+    return {ord(before): after for before, after in pairs if before != after and len(after) == 1} | stand_ins
 
 
 class _Folding:
@@ -100,16 +111,22 @@ class _Folding:
 
     def add(self, character: str, kind: int, index: int) -> None:
         if kind <= _CJK:
-            if self._waiting:
-                if not (self._after_cjk and kind == _CJK and len(self._waiting) <= MOST_SKIPPED):
-                    self._flush()
-                self._waiting.clear()
-            self._append(character, index)
-            self._after_cjk = kind == _CJK
+            self.add_run(character, kind, index)
         elif kind in (_SEPARATOR, _SPACE):
             self._waiting.append((character, kind, index))
         elif kind == _MARK:
             self._mark(character, index)
+
+    def add_run(self, characters: str, kind: int, index: int) -> None:
+        """Characters that are neither separators nor marks, one after the other from `index` on."""
+        if self._waiting:
+            if not (self._after_cjk and kind == _CJK and len(self._waiting) <= MOST_SKIPPED):
+                self._flush()
+            self._waiting.clear()
+        self._text.extend(characters)
+        self._starts.extend(range(index, index + len(characters)))
+        self._ends.extend(range(index + 1, index + len(characters) + 1))
+        self._after_cjk = kind == _CJK
 
     def view(self, original: str) -> View:
         self._flush()

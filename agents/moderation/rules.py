@@ -3,26 +3,37 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, TypeVar
 
+import phonenumbers
 import re2
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from callstream.agents.moderation.normalise import view
 from callstream.streams import strict_json
-from callstream.streams.chain import describe
-from callstream.streams.event import Strict
+from callstream.streams.event import Json, Strict
+from callstream.streams.expressions import Expression, Limits, NotEvaluated
+from callstream.streams.findings import describe
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.keys import Name
 
 DEFAULT_RULES = Path(__file__).with_name("default_rules.toml")
 MAX_FILE_BYTES = 32 * 1024 * 1024
+NOTHING_KNOWN: Json = {"tenant": "", "chain": "", "input": {}, "outputs": {}}
+"""What a policy sees of a text that belongs to no task."""
+NOTHING_FOUND: Json = {**NOTHING_KNOWN, "found": 0, "findings": []}
+"""And all that it sees, of a text in which nothing is found."""
+VARIABLES = frozenset(NOTHING_FOUND)
+LIMITS = Limits(characters=1_000, loops=2)
 MAX_PATTERN_MEMORY_BYTES = 1024 * 1024
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Note = Annotated[str, StringConstraints(max_length=500)]
+Model = TypeVar("Model", bound=Strict)
 
 
 class Pattern(Protocol):
@@ -35,15 +46,31 @@ class Pattern(Protocol):
         """Every match that does not overlap an earlier one."""
 
 
-class BadRules(ValueError):
+class BadRules(Foreseen, ValueError):
     """What is wrong with a rules file: which file, where in it, what is allowed."""
 
 
 class Action(StrEnum):
-    """What a finding leads to: a person decides, or the task ends."""
+    """What a finding leads to: it is made unreadable, the text is written anew, a person decides, or the task ends."""
 
+    MASK = "mask"
+    REGENERATE = "regenerate"
     HOLD = "hold"
     REJECT = "reject"
+
+
+class Decision(StrEnum):
+    """What moderation decides about texts, the gravest last."""
+
+    PASS = "pass"
+    MASK = "mask"
+    REGENERATE = "regenerate"
+    HOLD = "hold"
+    REJECT = "reject"
+
+    def gravity(self) -> int:
+        """How grave it is beside the others."""
+        return list(Decision).index(self)
 
 
 class Severity(StrEnum):
@@ -85,7 +112,7 @@ class Claim(Rule):
     It is matched on the folded text: lower case, single spaces, no hyphens, nothing between Chinese characters.
     """
 
-    pattern: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    pattern: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
     @field_validator("pattern")
     @classmethod
@@ -99,6 +126,54 @@ class Claim(Rule):
         if compiled.search(b""):
             raise ValueError("the pattern matches nothing at all, so it would match everywhere")
         return pattern
+
+
+class PersonalKind(StrEnum):
+    """Personal data that can be told from other text by a checksum, a numbering plan or its form."""
+
+    PHONE = "phone"
+    EMAIL = "email"
+    CARD = "card"
+    RESIDENT_ID = "resident-id"
+
+
+class Personal(Rule):
+    """Personal data of some kinds. A number without its country's prefix is tried in each of the `regions`.
+
+    A number right after one of the words `not_after` is that of an article, an order or a book, and nobody's.
+    """
+
+    kinds: Annotated[tuple[PersonalKind, ...], Field(min_length=1, max_length=8)] = tuple(PersonalKind)
+    regions: Annotated[tuple[str, ...], Field(max_length=8)] = ("CN",)
+    not_after: Annotated[tuple[Word, ...], Field(max_length=200)] = ()
+
+    @field_validator("regions")
+    @classmethod
+    def _known(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [region for region in regions if region not in phonenumbers.SUPPORTED_REGIONS]:
+            raise ValueError(f"{unknown[0]!r} is no region of ISO 3166 that has telephone numbers, such as CN")
+        return regions
+
+
+class Policy(Strict):
+    """A verdict for texts of which a CEL expression is true, whatever the actions of the findings are.
+
+    It sees `findings` (each with `rule`, `category`, `action`, `severity`, `part`, `text`), how many were `found`, and
+    of the task `tenant`, `chain`, `input` and `outputs`.
+    """
+
+    id: Name
+    when: Annotated[str, StringConstraints(min_length=1, max_length=LIMITS.characters)]
+    verdict: Decision
+    why: Note = ""
+
+    @field_validator("when")
+    @classmethod
+    def _evaluates(cls, when: str) -> str:
+        test = Expression(when, VARIABLES, LIMITS)
+        with suppress(NotEvaluated):
+            test.holds(NOTHING_FOUND)
+        return when
 
 
 class LengthRule(Strict):
@@ -123,14 +198,21 @@ class ModerationRules(Strict):
     length: LengthRule = LengthRule()
     words: Annotated[tuple[WordList, ...], Field(max_length=200)] = ()
     claims: Annotated[tuple[Claim, ...], Field(max_length=500)] = ()
+    personal: Annotated[tuple[Personal, ...], Field(max_length=20)] = ()
+    policies: Annotated[tuple[Policy, ...], Field(max_length=100)] = ()
     allow: Annotated[tuple[Word, ...], Field(max_length=50_000)] = ()
 
     @model_validator(mode="after")
     def _distinct(self) -> "ModerationRules":
-        names = [rule.id for rule in (*self.words, *self.claims)]
+        names = [*(rule.id for rule in self.rules), *(policy.id for policy in self.policies)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two rules are called {', '.join(twice)}")
         return self
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule that has an id."""
+        return (*self.words, *self.claims, *self.personal)
 
 
 def compile_pattern(pattern: str) -> Pattern:
@@ -143,8 +225,23 @@ def compile_pattern(pattern: str) -> Pattern:
     return compiled
 
 
+def matches(pattern: Pattern, raw: bytes) -> Iterator[tuple[int, int]]:
+    """Where a pattern matches in a text in UTF-8, in characters."""
+    bytes_read = past = 0
+    for match in pattern.finditer(raw):
+        first = past + len(raw[bytes_read : match.start()].decode())
+        past = first + len(match.group().decode())
+        bytes_read = match.end()
+        yield first, past
+
+
 def load_rules(path: Path) -> ModerationRules:
     """The rules of a `.toml` or `.json` file. Raises BadRules."""
+    return read_model(path, ModerationRules)
+
+
+def read_model(path: Path, model: type[Model]) -> Model:
+    """What a `.toml` or `.json` file of rules, or of what belongs to them, says. Raises BadRules."""
     try:
         raw = path.read_bytes()
         if path.suffix == ".toml":
@@ -153,7 +250,7 @@ def load_rules(path: Path) -> ModerationRules:
             parsed = strict_json.loads(raw, MAX_FILE_BYTES)
         else:
             raise BadRules(f"{path}: a rules file ends in .toml or .json")
-        return ModerationRules.model_validate(parsed)
+        return model.model_validate(parsed)
     except ValidationError as error:
         raise BadRules(f"{path}: {describe(error)}") from None
     except OSError as error:
