@@ -1,0 +1,29 @@
+"""What review sends beside what follows from a verdict: the timer for a due time, a remark for who shows the task."""
+
+from dataclasses import replace
+
+from callstream.streams import topics
+from callstream.streams.event import TASK_REVIEWED, Event
+from callstream.streams.outcome import Reviewed
+from callstream.streams.timing import delayed
+from callstream.streams.topics import topic_of
+from callstream.streams.wire import Record, encode
+
+
+def beside(event: Event, outcome: Reviewed) -> list[Record]:
+    """The records, in the order in which they are to be sent. Raises ValueError."""
+    records = []
+    if outcome.due is not None:
+        due, at = outcome.due
+        records.append(delayed(encode(due, topic_of(topics.VERDICTS)), at))
+    if outcome.told is not None:
+        bare = event.body.submission.model_copy(update={"input": {}, "callback": None})
+        told = {
+            "submission": bare,
+            "outputs": {topics.REVIEW: outcome.told},
+            "trail": (),
+            "held": None,
+            "additions": {},
+        }
+        records.append(encode(replace(event.with_body(**told), type=TASK_REVIEWED), topic_of(topics.NOTIFIED)))
+    return records
