@@ -57,14 +57,15 @@ class Handling:
                     await self.unreadable(delivery)
                 return
             origin = (delivery.topic, delivery.partition, delivery.offset)
-            await self._ports.send(
-                unreadable(origin, delivery.key, delivery.value, delivery.headers, str(error)), delivery
-            )
+            ends: list[Record] = []
             if isinstance(error, BodyMissing):
                 now = self._ports.now()
-                work = Work(self._role.service, self._role.service, now, now)
-                for record in bodiless.ends(delivery.headers, str(error), work, self._chains):
-                    await self._ports.send(record, delivery)
+                work = Work(self._role.service, self._role.service, now, now, origin=origin)
+                cancel_of = stops.cancel_of if stops is not None else lambda _event: None
+                ends = bodiless.ends(delivery.headers, str(error), work, self._chains, cancel_of)
+            letter = unreadable(origin, delivery.key, delivery.value, delivery.headers, str(error))
+            for record in ends or [letter]:
+                await self._ports.send(record, delivery)
             log.warning("%s/%d@%d is unreadable: %s", *origin, error, extra={"service": self._role.service})
             return
         if moved and delivery.topic in self.observed:

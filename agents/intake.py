@@ -20,7 +20,7 @@ from callstream.streams.chain import (
 )
 from callstream.streams.event import LAST_SECOND, Event, Failure, Priority, Submission
 from callstream.streams.outcome import Bury, Forward, Outcome, Resume
-from callstream.streams.submission import check_start, digest
+from callstream.streams.submission import check_start, digest, unfit_id
 from callstream.streams.timing import check_due
 
 SERVICE = "intake"
@@ -46,6 +46,9 @@ class Intake:
         event = event.with_body(digest=digest(event.body.submission))
         seen = state.value
         if seen is None:
+            if (why := unfit_id(event)) is not None:
+                # The task that this is the id of, now or some day, goes on.
+                return Bury(Failure(kind="invalid-input", message=why), ends_task=False)
             return await self._start(event, state)
         if seen["digest"] != event.body.digest:
             message = f"task {event.task!r} was already submitted with another body; the first one stands"

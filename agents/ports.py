@@ -103,7 +103,7 @@ class Policy:
     `traced`: it is work on the task, which has its span; a look at what others did is none.
     `held_pause_seconds`: for a longer pause between tries the event goes to the timer; None: no pause does. From there
     it `comes_back_to` a topic, by default to the one that it was read from.
-    `needs_seconds`: what it usually takes; 0: not known.
+    `needs_seconds`: what it usually takes; 0: not known. `pays`: its row has receipts of what it paid.
     """
 
     step: str
@@ -115,6 +115,7 @@ class Policy:
     held_pause_seconds: float | None = None
     comes_back_to: str | None = None
     needs_seconds: float = 0.0
+    pays: bool = False
 
 
 class Role(Protocol):

@@ -12,25 +12,28 @@ from callstream.streams.topics import lane_of, topic_of
 from callstream.streams.wire import Record, encode
 
 
-def undo(event: Event, last: int, end: End, chains: Chains) -> Record | None:
+def undo(event: Event, last: int, end: End, chains: Chains, number: int | None = None) -> Record | None:
     """The event that undoes the latest step up to number `last`; None if none of them can be undone.
 
-    `event` is the task as it stands, `end` how it ends when all is undone. Raises ValueError for what is too large.
+    `event` is the task as it stands, `end` how it ends when all is undone, under that `number` if one is fixed. Raises
+    ValueError for what is too large.
     """
     try:
         chain = chains.get(event.chain, event.version)
     except UnknownChain:
         return None
-    for number in range(last, 0, -1):
-        step = chain.step(number)
-        if step is not None and step.undoes and (not chain.routes or _is_left(step.name, event)):
-            back = event.with_body(undoing=Undoing(step=number, end=end), end=None, result=None, held=None)
+    for at in range(last, 0, -1):
+        step = chain.step(at)
+        if step is not None and step.undoes and (not chain.goes_back or _is_left(step.name, event)):
+            back = event.with_body(undoing=Undoing(step=at, end=end, number=number), end=None, result=None, held=None)
+            if number is not None:
+                back = replace(back, sequence=2 * number - at)
             return encode(replace(back, type=TASK_UNDO), topic_of(lane_of(step.service, event.priority)))
     return None
 
 
 def _is_left(step: str, event: Event) -> bool:
-    """Whether a step was taken, on the way that the routes chose, and is not undone yet."""
+    """Whether a step was taken, on the way that the routes or a reviewer chose, and is not undone yet."""
     hops = [hop.undo for hop in event.body.trail if hop.step == step]
     return bool(hops) and not hops[-1]
 

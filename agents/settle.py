@@ -4,12 +4,15 @@ Pure: no clock, no log. The actor sends what comes back and acknowledges the eve
 What a step gives is taken as its reader will have it, so that nothing is sent that the next service would refuse.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from callstream.agents import rollback, shadow
 from callstream.agents.joining import subtasks
+from callstream.agents.review.remark import beside
 from callstream.streams import strict_json, topics
 from callstream.streams.chain import Chain, Chains, UnknownChain
+from callstream.streams.edits import edited
 from callstream.streams.errorclass import ErrorClass
 from callstream.streams.event import (
     LETTER_COMMAND,
@@ -52,16 +55,20 @@ from callstream.streams.outcome import (
     Redo,
     Resume,
     Retry,
+    Reviewed,
 )
+from callstream.streams.review import with_terms
 from callstream.streams.routes import END, Route, RouteFailed, choose
+from callstream.streams.spend import Spends
 from callstream.streams.timespent import step_times, told
 from callstream.streams.timing import delayed
-from callstream.streams.topics import lane_of, topic_of
-from callstream.streams.wire import MAX_BODY_BYTES, MAX_SEQUENCE, Record, encode
+from callstream.streams.topics import check_foreign, lane_of, topic_of
+from callstream.streams.wire import BODY_REF, MAX_BODY_BYTES, MAX_SEQUENCE, EventTooLarge, Record, encode
 
 REMARKS = (VERDICT, LETTER_COMMAND, TASK_SUBTASK, TASK_JOIN_DUE)
 """What tells a service about a task and is not the task itself: a burial of these does not end it."""
 NO_ROLLBACK = "without rollback: what was done stays"
+BODY_GONE = "its body is not in the blob store: its input, its outputs and its trail are not known"
 LEFT_OUT = "the event was too large to keep: its input, its outputs and its trail are left out"
 
 
@@ -71,6 +78,7 @@ class Work:
 
     Of its seconds, those that it waited for capacity, and those that went into attempts that failed.
     `origin` is the record that it came on (topic, partition, offset), `failed` are the attempts that came to nothing.
+    `spends` is what its requests to models cost.
     """
 
     service: str
@@ -83,6 +91,7 @@ class Work:
     retried: float = 0.0
     origin: tuple[str, int, int] = ("", 0, 0)
     failed: tuple[Attempt, ...] = ()
+    spends: Spends = ()
 
 
 def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[Record]:
@@ -112,6 +121,8 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             held = _done(event, work, outcome.output, _hop(work, outcome)).with_body(held=line(outcome.reason))
             if shadow.is_copy(event):
                 return _terminal(held, End.FINISHED, chains, None)
+            step = chains.get(event.chain, event.version).step(event.sequence)
+            held = with_terms(held, outcome.terms, outcome.text, None if step is None else step.regenerates)
             return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
         case Bury():
             try:
@@ -128,7 +139,9 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
         case Redo(event=other):
-            return [encode(other, topic_of(_way_of(other, chains)))]
+            return [_taken_up(other, topic_of(_way_of(other, chains)))]
+        case Reviewed():
+            return [*beside(event, outcome), *settle(event, outcome.then, work, chains)]
         case Keep():
             return []
         case Retry():
@@ -143,15 +156,19 @@ def line(text: str) -> str:
 
 def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list[Record]:
     chain = chains.get(event.chain, event.version)
-    done = _done(event, work, outcome.output, _hop(work, outcome))
+    changed = event.with_body(outputs=_edited(event, outcome)) if outcome.edits else event
+    done = _done(changed, work, outcome.output, _hop(work, outcome))
     if shadow.is_copy(event):
         return _terminal(done, End.FINISHED, chains, None)
     try:
-        done, route = _routed(event, done, chain)
+        done, route = (_back(event, done, outcome.back, chain), None) if outcome.back else _routed(event, done, chain)
     except RouteFailed as error:
         return _letters(event, Bury(Failure(kind="route", message=line(str(error)))), work, chains)
     following = chain.step(done.sequence)
-    beside = [encode(done, route.topic)] if route is not None and route.topic is not None else []
+    beside = [
+        *_foreign(outcome),
+        *([encode(done, route.topic)] if route is not None and route.topic is not None else []),
+    ]
     if following is None or (route is not None and route.to == END):
         return [*beside, *_terminal(done, End.FINISHED, chains, None)]
     if len(done.body.trail) >= MAX_HOPS:
@@ -166,6 +183,31 @@ def _forward(event: Event, outcome: Forward, work: Work, chains: Chains) -> list
         aside = chain.step(copy.sequence)
         records += [encode(copy, topic_of(lane_of(aside.service, copy.priority)))] if aside is not None else []
     return records
+
+
+def _foreign(outcome: Forward) -> Iterator[Record]:
+    """Records of a step for topics of others. Raises ValueError for a topic of ours."""
+    for record in outcome.records:
+        check_foreign(record.topic)
+        yield record
+
+
+def _edited(event: Event, outcome: Forward) -> dict[str, Json]:
+    """The outputs with the texts that a step has changed. Raises ValueError for what is no text of an output."""
+    outputs = event.body.outputs
+    for step, texts in outcome.edits.items():
+        for name, text in texts.items():
+            if not isinstance(outputs.get(step, {}).get(name), str) or not isinstance(text, str):
+                raise ValueError(f"an edit of {step}.{name}, which is no text of an output")
+    return edited(outputs, outcome.edits)
+
+
+def _back(event: Event, done: Event, to: str, chain: Chain) -> Event:
+    """An event that goes back to a step that its own declares. Raises ValueError for any other."""
+    step = chain.step(event.sequence)
+    if step is None or step.regenerates != to:
+        raise ValueError(f"a way back to {to!r}, which the step does not declare")
+    return replace(done, sequence=chain.sequence_of(to, event.sequence))
 
 
 def _fan_out(event: Event, outcome: FanOut, work: Work, chains: Chains) -> list[Record]:
@@ -211,7 +253,8 @@ def _next_topic(event: Event, chains: Chains) -> str:
 def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> list[Record]:
     """The end of a cancelled task, with the number after the chain's last step wherever the command reached it.
 
-    So it has the same id if it reached two events of the task, the second of which a crash had sent before.
+    So it has the same id if it reached two events of the task, the second of which a crash had sent before. What is
+    undone before it has numbers beyond that one.
     """
     try:
         chain = chains.get(event.chain, event.version) if event.version else chains.current(event.chain)
@@ -223,7 +266,8 @@ def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> 
     done = _next(replace(event.with_body(trail=trail, waiting=None), sequence=last))
     if not outcome.rollback:
         return _terminal(done, End.CANCELLED, chains, failure)
-    return _ended(event, done, End.CANCELLED, chains, failure)
+    back = rollback.undo(done.with_body(failure=failure), event.sequence, End.CANCELLED, chains, done.sequence)
+    return [back] if back is not None else _terminal(done, End.CANCELLED, chains, failure)
 
 
 def _done(event: Event, work: Work, output: Json, hop: Hop) -> Event:
@@ -244,7 +288,11 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
     dead = event.with_body(failure=named, trail=trail, waiting=None)
     ends_task = outcome.ends_task and event.body.end is None and event.type not in REMARKS
     letter = _letter(dead, _burial(event, outcome, work, ends_task))
-    return [letter, *_ended(event, _next(dead), End.FAILED, chains, named)] if ends_task else [letter]
+    if not ends_task:
+        return [letter]
+    done = _next(dead)
+    ended = _ended(event, done, End.FAILED, chains, named) if outcome.rollback else None
+    return [letter, *(ended or _terminal(done, End.FAILED, chains, named))]
 
 
 def _letter(dead: Event, burial: Burial) -> Record:
@@ -274,6 +322,14 @@ def attempt_of(number: int, ended: float, outcome: Retry | Bury) -> Attempt:
     return Attempt(number=number, ended=ended, kind=failure.kind, message=failure.message[:300], usage=outcome.usage)
 
 
+def _taken_up(event: Event, topic: str) -> Record:
+    """A redriven event; one whose body the letter has by reference goes on with that body, and not with its own."""
+    extensions = {name: value for name, value in event.extensions.items() if name != BODY_REF}
+    record = encode(replace(event, extensions=extensions), topic)
+    reference = event.extensions.get(BODY_REF)
+    return record if reference is None else record.by_reference(reference)
+
+
 def _way_of(event: Event, chains: Chains) -> str:
     if event.body.end is not None:
         return topics.FINISHED
@@ -292,7 +348,10 @@ def _emptied(event: Event) -> Event:
 
 
 def _object(given: Json, name: str) -> Json:
-    found = strict_json.readable(given, MAX_BODY_BYTES)
+    try:
+        found = strict_json.readable(given, MAX_BODY_BYTES)
+    except strict_json.TooLarge as error:
+        raise EventTooLarge(f"its {'result' if name == 'result' else 'output'} has {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"the output of {name!r} is {type(given).__name__}, not a JSON object")
     return found
@@ -333,10 +392,11 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     hop = _hop(replace(work, step=step), outcome).model_copy(update={"undo": True})
     trail = (*event.body.trail, hop)[:MAX_HOPS]
     done = _next(event.with_body(trail=trail, waiting=None))
-    back = rollback.undo(done, undoing.step - 1, undoing.end, chains)
-    then = [back] if back is not None else _terminal(done, undoing.end, chains, event.body.failure)
+    back = rollback.undo(done, undoing.step - 1, undoing.end, chains, undoing.number)
+    ended = done if undoing.number is None else replace(done, sequence=undoing.number)
+    then = [back] if back is not None else _terminal(ended, undoing.end, chains, event.body.failure)
     if isinstance(outcome, Forward):
-        return then
+        return [*_foreign(outcome), *then]
     failure = outcome.failure.model_copy(update={"step": f"undo {step}"})
     dead = event.with_body(failure=failure, trail=trail, waiting=None)
     return [_letter(dead, _burial(event, outcome, work, False)), *then]
@@ -366,4 +426,5 @@ def _hop(work: Work, outcome: Forward | FanOut | Finish | Hold | Bury | Cancelle
         notes=tuple(map(line, remarks[-MAX_NOTES:])),
         waited=round(work.waited, 3),
         retried=round(work.retried, 3),
+        spends=work.spends,
     )

@@ -10,7 +10,7 @@ from callstream.agents.control.ancestry import ANCESTRY
 from callstream.agents.joining.subtasks import PLACE
 from callstream.streams.chain import Chain
 from callstream.streams.event import PARENT, SUBTASKS, Event, Json, Priority
-from callstream.streams.keys import TASK_ID_PATTERN
+from callstream.streams.keys import DERIVED, TASK_ID_PATTERN
 
 SHADOW = "shadow"
 """The attribute of a copy: the step that it takes."""
@@ -20,7 +20,7 @@ _ID = re.compile(TASK_ID_PATTERN.replace("$", r"\Z"))
 
 def copy_for(event: Event, step: str, chain: Chain) -> Event | None:
     """The copy of an event that goes to `step`; None where its id would be longer than ids are."""
-    task = f"{event.task}~{event.sequence}.{SHADOW}"
+    task = f"{event.task}{DERIVED}{event.sequence}.{SHADOW}"
     if not _ID.match(task):
         return None
     submission = event.body.submission.model_copy(update={"callback": None})

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from callstream.agents.haste import Haste, hasten
+from callstream.agents.payer import paid_for
 from callstream.agents.ports import Policy
 from callstream.agents.spent import spent
 from callstream.agents.tools import Tools
@@ -58,6 +59,7 @@ class StepRole:
             keeps_deadline=True,
             held_pause_seconds=held,
             needs_seconds=self._usual.seconds(step),
+            pays=self._stateful,
         )
 
     def queue_of(self, chain: str, version: int, sequence: int) -> str | None:
@@ -79,7 +81,7 @@ class StepRole:
         short = left is not None and left < needs
         if short and step.late is not None and step.late.pool is None:
             return _too_late(step, step.late, f"{left:.1f} s were left, and it takes about {needs:.1f} s to the end")
-        with hasten(Haste(needs, short)):
+        with hasten(Haste(needs, short)), paid_for(event):
             outcome = await self._act(step, event, state)
         if isinstance(outcome, Forward | Finish | Hold):
             self._usual.learn(step, max(0.0, self._clock() - began - (before.waited + before.retried - waited)))

@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from callstream.agents.ports import Policy
-from callstream.streams.blobs import DATAREF, BlobStore, check_out
+from callstream.streams.blobs import BlobStore, check_out
 from callstream.streams.chain import Attempts, Cell
 from callstream.streams.event import Event, Failure, Json
 from callstream.streams.outcome import Bury, Keep, Outcome
 from callstream.streams.ownership import Claim, LostOwnership
 from callstream.streams.timing import BadTimer, Timed, check_due, timed
 from callstream.streams.topics import TIMER
-from callstream.streams.wire import Record
+from callstream.streams.wire import DATAREF, Record
 from callstream.tables.timers import Due, Timers
 
 log = logging.getLogger("callstream.timer")

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from callstream.agents.delivery.sinks import Sinks
 from callstream.agents.inference.call import Model
 from callstream.streams.event import Json
 
@@ -29,7 +30,8 @@ class Tools:
     """The worker's shared parts.
 
     `model` is the composed stack of inference layers, `database` the catalogue's engine, `workers` an executor of
-    processes, `profile(tenant, user)` looks up a user's profile (None when unknown).
+    processes, `profile(tenant, user)` looks up a user's profile (None when unknown), `sinks` are the stores of the
+    settings.
     """
 
     model: Model
@@ -37,6 +39,7 @@ class Tools:
     database: AsyncEngine
     workers: Executor
     profile: Callable[[str, str], Json | None]
+    sinks: Sinks = field(default_factory=Sinks)
 
     async def run(self, function: Callable[..., Result], *args: Any) -> Result:
         """Run a CPU-heavy function of an importable module in the process pool, off the event loop."""

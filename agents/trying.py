@@ -12,6 +12,7 @@ from random import Random
 from callstream.agents.inheritance import cell_of
 from callstream.agents.masking import Mask
 from callstream.agents.patience import patience
+from callstream.agents.payer import spends_of
 from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.retrying import DEADLINE, Decision, Failed, GiveUp, decide
 from callstream.agents.settle import Work, attempt_of, line, settle
@@ -19,18 +20,21 @@ from callstream.agents.spent import Spent, tracked
 from callstream.streams.chain import Chains, MissingVersion, UnknownChain
 from callstream.streams.errorclass import class_of
 from callstream.streams.event import MAX_ATTEMPTS_TOLD, MAX_NOTES, Attempt, Event, Failure, Waiting, WaitReason
-from callstream.streams.outcome import Bury, Outcome, Resume, Retry
+from callstream.streams.outcome import Bury, Keep, Outcome, Resume, Retry, Reviewed
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.retry_budget import BudgetOptions, Budgets
 from callstream.streams.timing import delayed
-from callstream.streams.wire import LogUnavailable, Record, encode
+from callstream.streams.wire import EventTooLarge, LogUnavailable, Record, encode
 
 log = logging.getLogger("callstream.actor")
 
 MAX_TRACEBACK = 8000
+MAX_PIECE = 2000
+"""Of a traceback's frame or message: a long one leaves room for the others."""
 MAX_MASKED = 64 * 1024
 """Of a traceback, the end that is looked through for secrets: what is kept is the end of that."""
 NO_BUDGET = "retry-budget"
+TOO_LARGE = "output-too-large"
 LONGEST_HELD_SECONDS = 60.0
 """For which an event is held in memory at most, whatever was asked for."""
 LONGEST_PAUSE_SECONDS = 24 * 3600.0
@@ -133,6 +137,9 @@ class Trying:
                     span.tag("attempts", tries.count)
         if isinstance(outcome, Record):
             return [outcome]
+        if isinstance(outcome, Keep) and not policy.ends_task:
+            # Who only looks on has no say in what follows, of an undo neither.
+            return []
         work = Work(
             self._role.service,
             policy.step,
@@ -144,6 +151,7 @@ class Trying:
             tries.spent.retried,
             origin=(delivery.topic, delivery.partition, delivery.offset),
             failed=tuple(tries.told),
+            spends=spends_of(event, cell_of(self._ports, event, delivery).value) if policy.pays else (),
         )
         log.debug("%s: %s in %.3f s", work.step, type(outcome).__name__, work.ended - work.started)
         return self._settle(event, outcome, work)
@@ -181,10 +189,15 @@ class Trying:
             return settle(event, outcome, work, self._chains)
         except MissingVersion:
             raise
+        except EventTooLarge as error:
+            failure = Failure(kind=TOO_LARGE, message=line(f"what {work.step!r} gives is too large: {error}"))
+            log.warning("%s", failure.message, extra={"task": event.task})
         except Exception as error:
             log.exception("what %s decided can't be performed", work.step, extra={"task": event.task})
-            target = outcome.event if isinstance(outcome, Resume) else event
-            return settle(target, Bury(self._failure(error)), work, self._chains)
+            failure = self._failure(error)
+        then = outcome.then if isinstance(outcome, Reviewed) else outcome
+        target = then.event if isinstance(then, Resume) else event
+        return settle(target, Bury(failure), work, self._chains)
 
     async def _within_budget(self, event: Event, delivery: Delivery, policy: Policy) -> Outcome:
         """Try once, if it is the first time or the tenant's budget has a retry left."""
@@ -243,7 +256,11 @@ class Trying:
         if isinstance(error, UnknownChain):
             return Failure(kind="unknown-chain", message=line(str(error)))
         said = self.mask("".join(traceback.format_exception_only(error)).strip()[:MAX_MASKED])
-        where = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+        pieces = (
+            piece if len(piece) <= MAX_PIECE else f"{piece[:MAX_PIECE]}…\n"
+            for piece in traceback.format_exception(error)
+        )
+        where = "".join(pieces).encode("utf-8", "backslashreplace").decode()
         return Failure(kind="bug", message=line(said), traceback=self.mask(where[-MAX_MASKED:])[-MAX_TRACEBACK:])
 
 

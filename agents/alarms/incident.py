@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from callstream.agents.alarms.options import Kind
 from callstream.streams import strict_json, topics
-from callstream.streams.chain import describe
 from callstream.streams.event import NO_DIGEST, Body, Event, Json, Line, Moment, Submission
+from callstream.streams.findings import describe
 from callstream.streams.keys import Name, task_key
 from callstream.streams.strict_json import BadJson
 from callstream.streams.topics import topic_of

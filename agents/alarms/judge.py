@@ -23,6 +23,7 @@ _SAYS = {
     Kind.LATE: "missed deadlines a minute",
     Kind.LAG: "events wait",
     Kind.BREAKER: "replicas have its breaker open",
+    Kind.SPENDING: "is how far the budget has come (1 warns, 2 slows down, 3 stops)",
     Kind.BUDGET: "retries a minute refused",
 }
 

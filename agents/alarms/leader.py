@@ -16,7 +16,7 @@ from contextlib import suppress
 from callstream.agents.alarms.incident import read_incident, record_of
 from callstream.agents.alarms.judge import Judge, Level
 from callstream.agents.alarms.options import AlarmOptions, Kind
-from callstream.agents.alarms.sightings import breakers, of_letter, of_refusals, waiting
+from callstream.agents.alarms.sightings import breakers, budgets, of_letter, of_refusals, waiting
 from callstream.agents.inference.admission.report import SILENT_SECONDS, Reports
 from callstream.streams import strict_json
 from callstream.streams.broadcast import Heard
@@ -114,7 +114,7 @@ class Turn:
         topics = {topic_of(ALARMS): 0.0}
         if self._kinds & {Kind.DEAD_LETTERS, Kind.LATE}:
             topics[topic_of(DEAD)] = self._began - self._window
-        if self._kinds & {Kind.BREAKER, Kind.BUDGET, Kind.LAG}:
+        if self._kinds & {Kind.BREAKER, Kind.BUDGET, Kind.LAG, Kind.SPENDING}:
             topics[topic_of(POOLS)] = self._began - SILENT_SECONDS
         return topics
 
@@ -145,7 +145,7 @@ class Turn:
     async def look(self, claim: Claim, send: Send) -> None:
         """Tell what there is to tell. Raises LostOwnership, LogUnavailable."""
         reports = self._reports.alive(self._clock())
-        levels: dict[Kind, list[Level]] = {Kind.BREAKER: breakers(reports)}
+        levels: dict[Kind, list[Level]] = {Kind.BREAKER: breakers(reports), Kind.SPENDING: budgets(reports)}
         if self._lag is not None:
             levels[Kind.LAG] = waiting(self._lag, reports)
         for incident in self.judge.due(self._clock(), levels):

@@ -31,6 +31,9 @@ class Kind(StrEnum):
     BUDGET = "budget"
     """Attempts a minute that a budget refused, for each service and each endpoint."""
 
+    SPENDING = "spending"
+    """How far each budget of money has come: 1 it warns, 2 it slows down, 3 it is used up."""
+
 
 COUNTED = frozenset({Kind.DEAD_LETTERS, Kind.LATE, Kind.BUDGET})
 """Kinds of which things are counted within a window; the others are measured."""
@@ -40,6 +43,7 @@ TAKES = {
     Kind.LAG: ("service",),
     Kind.BREAKER: ("pool",),
     Kind.BUDGET: ("service", "pool"),
+    Kind.SPENDING: ("tenant", "chain"),
 }
 """Which filters a rule of each kind takes."""
 
@@ -54,10 +58,12 @@ class Rule(_Options):
     name: Name = Field(description="What the alarm is called; unique among the rules.")
     kind: Kind = Field(description="What is looked at.")
     threshold: Annotated[float, Field(gt=0, le=1e12)] = Field(
-        description="It rings from here up: letters, misses or refusals a minute; events that wait; replicas."
+        description="It rings from here up: letters, misses or refusals a minute; events that wait; replicas; of a "
+        "budget of money 1 (warns), 2 (slows down) or 3 (used up)."
     )
     window_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
-        default=60.0, description="Over which what is counted is averaged to a minute; of no use for lag and breaker."
+        default=60.0,
+        description="Over which what is counted is averaged to a minute; of no use for lag, breaker and spending.",
     )
     for_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=0.0, description="How long it has to hold before the alarm rings."
@@ -121,6 +127,7 @@ STANDARD_RULES = (
     Rule(name="late", kind=Kind.LATE, threshold=10, window_seconds=300, quiet_seconds=300),
     Rule(name="lag", kind=Kind.LAG, threshold=100_000, for_seconds=300),
     Rule(name="breaker", kind=Kind.BREAKER, threshold=1, for_seconds=60),
+    Rule(name="spending", kind=Kind.SPENDING, threshold=1),
     Rule(name="retry-budget", kind=Kind.BUDGET, threshold=60, for_seconds=60, quiet_seconds=300),
 )
 

@@ -5,7 +5,7 @@ A process tells of the attempts that its budgets refused on the topic `pools`, a
     {"refused": [{"budget": "retries", "service": "infer", "count": 3},
                  {"budget": "retries", "pool": "copywriter", "endpoint": "mini", "count": 1}]}
 
-The budget is that of retries. One of money has its place there, under a name of its own.
+The budget is that of retries; how those of money are is in the reports.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 
 from callstream.agents.alarms.judge import Level, Sighting
 from callstream.agents.alarms.options import Kind
+from callstream.agents.inference.admission.report import STANDINGS, budgets_in
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.errorclass import ErrorClass, class_of
 from callstream.streams.event import Event, Json
@@ -87,6 +88,15 @@ def breakers(reports: Mapping[str, Json]) -> list[Level]:
             place = str(pool.get("pool")), str(endpoint.get("endpoint"))
             found[place] = found.get(place, 0) + (endpoint.get("breaker") != "closed")
     return [Level(f"{pool}/{endpoint}", count, {"pool": pool}) for (pool, endpoint), count in found.items()]
+
+
+def budgets(reports: Mapping[str, Json]) -> list[Level]:
+    """For each budget of money, how far it has come: 1 it warns, 2 it slows down, 3 it is used up."""
+    found: list[Level] = []
+    for one in budgets_in(reports):
+        kind, _, name = one["budget"].partition(" ")
+        found.append(Level(f"{kind}-{name}/{one['period']}", STANDINGS.index(one["state"]), {kind: name}))
+    return found
 
 
 def waiting(rows: Iterable[Lag], reports: Mapping[str, Json]) -> list[Level]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from callstream.agents.inference.choice import Rule
 from callstream.streams import strict_json
 from callstream.streams.event import Json, Moment, Strict
 from callstream.streams.keys import Name, TaskId, Tenant
@@ -16,7 +17,8 @@ from callstream.streams.topics import CONTROL, topic_of
 from callstream.streams.wire import Record
 
 MAX_COMMAND_BYTES = 16 * 1024
-CANCEL, FILTER, PAUSE = "cancel", "filter", "pause"
+CANCEL, FILTER, PAUSE, RULE = "cancel", "filter", "pause", "rule"
+MOST_PLACE = 1_000_000
 
 Reason = Annotated[str, StringConstraints(max_length=500)]
 Who = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -118,8 +120,22 @@ class Switch(Command):
         return f"{PAUSE}/{self.scope.key}"
 
 
-AnyCommand = CancelTask | CancelFilter | Switch
-_KINDS: dict[str, type[AnyCommand]] = {CANCEL: CancelTask, FILTER: CancelFilter, PAUSE: Switch}
+class PoolRule(Command):
+    """A rule of a pool is set from now on, or, without one, taken away. Of a pool the lowest `place` is asked first."""
+
+    pool: Name
+    name: Name
+    place: Annotated[int, Field(ge=0, le=MOST_PLACE)] = 100
+    rule: Rule | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of its record."""
+        return f"{RULE}/{self.pool}/{self.name}"
+
+
+AnyCommand = CancelTask | CancelFilter | Switch | PoolRule
+_KINDS: dict[str, type[AnyCommand]] = {CANCEL: CancelTask, FILTER: CancelFilter, PAUSE: Switch, RULE: PoolRule}
 
 
 class BadCommand(ValueError):
@@ -153,7 +169,7 @@ def read(key: str, value: bytes) -> AnyCommand:
 def told(command: AnyCommand) -> Json:
     """A command as people and programs are told of it."""
     said = command.model_dump(mode="json", exclude_none=True, exclude={"paused", "at"})
-    return {**said, "since" if isinstance(command, Switch) else "at": command.at}
+    return {**said, "since" if isinstance(command, Switch | PoolRule) else "at": command.at}
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,24 @@ Each question costs a few look-ups, however many commands there are; while there
 needs to be asked. Folding a record twice, or those of different keys in another order, changes nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from callstream.agents.control.ancestry import ANCESTRY, above
 from callstream.agents.control.commands import (
     FILTER,
     PAUSE,
+    RULE,
     AnyCommand,
     Cancel,
     CancelFilter,
     CancelTask,
+    PoolRule,
     Scope,
     Subject,
     Switch,
     read,
 )
+from callstream.agents.inference.choice import MOST_RULES
 from callstream.streams.event import TASK_HELD, Event
 from callstream.streams.wire import epoch
 
@@ -26,6 +29,8 @@ MOST_TASKS = 100_000
 MOST_SCOPES = 1_000
 SLACK = 1.1
 """Gateways that take commands side by side may pass a bound by so much before they hear of each other."""
+
+_WAYS: dict[type, str] = {Switch: "resume one", PoolRule: "unset one"}
 
 FilterKey = tuple[str | None, str | None, str | None]
 
@@ -35,19 +40,21 @@ class TooMany(Exception):
 
 
 class Controls:
-    """Orders in force. `cancels` and `pauses` grow with each change of either: who has acted on one number may wait
-    for the next.
+    """Orders in force. `cancels`, `pauses` and `rules_set` grow with each change of theirs: who has acted on one number
+    may wait for the next.
     """
 
     def __init__(self, most_tasks: int = MOST_TASKS, most_scopes: int = MOST_SCOPES) -> None:
         self.any = False
         self.cancels = 0
         self.pauses = 0
+        self.rules_set = 0
         self._most_tasks, self._most_scopes = most_tasks, most_scopes
         self._tasks: dict[str, CancelTask] = {}
         self._filters: dict[FilterKey, dict[str, CancelFilter]] = {}
         self._switches: dict[str, Switch] = {}
         self._paused: dict[str, Switch] = {}
+        self._rules: dict[str, PoolRule] = {}
 
     def hear(self, key: str, value: bytes | None) -> None:
         """Fold one record in. Raises BadCommand, and TooMany for what is beyond all bounds; nothing changes then."""
@@ -74,6 +81,8 @@ class Controls:
                 found = self._filters.get(_filter_key(command), {}).get(command.key)
             case Switch():
                 found = self._switches.get(command.key)
+            case PoolRule():
+                found = self._rules.get(command.key)
         return found is not None and found.at >= command.at
 
     def cancelled(self, subject: Subject) -> Cancel | None:
@@ -101,6 +110,20 @@ class Controls:
         """Every pause, the oldest first."""
         return sorted(self._paused.values(), key=lambda one: (one.at, one.key))
 
+    def pauses_over(self, has_ended: Callable[[str, str], bool]) -> list[str]:
+        """Keys of the pauses of single tasks that have ended; `has_ended` is asked by tenant and task."""
+        scopes = ((one.key, one.scope.tenant, one.scope.task) for one in self._paused.values())
+        return [key for key, tenant, task in scopes if tenant and task and has_ended(tenant, task)]
+
+    def rule_of(self, pool: str, name: str) -> PoolRule | None:
+        """What was commanded last of that rule; it may have been taken away."""
+        return self._rules.get(f"{RULE}/{pool}/{name}")
+
+    def pool_rules(self, with_removed: bool = False) -> list[PoolRule]:
+        """The rules of all pools, of each in the order in which they are asked; those that were taken away last."""
+        found = [one for one in self._rules.values() if with_removed or one.rule is not None]
+        return sorted(found, key=lambda one: (one.pool, one.rule is None, one.place, one.name))
+
     def filters(self) -> list[CancelFilter]:
         """Every filter whose tasks are cancelled, the oldest first."""
         found = (one for kept in self._filters.values() for one in kept.values())
@@ -112,9 +135,11 @@ class Controls:
         return len(self._tasks)
 
     def expired(self, before: float) -> list[str]:
-        """Keys of commands that were given earlier and are not needed any more: all but the pauses in force."""
-        commands: Iterable[AnyCommand] = (*self._tasks.values(), *self.filters(), *self._switches.values())
-        return [one.key for one in commands if one.at < before and not (isinstance(one, Switch) and one.paused)]
+        """Keys of commands that were given earlier and are not needed any more: all but pauses and rules in force."""
+        ended = [one for one in self._switches.values() if not one.paused]
+        removed = [one for one in self._rules.values() if one.rule is None]
+        commands: Iterable[AnyCommand] = (*self._tasks.values(), *self.filters(), *ended, *removed)
+        return [one.key for one in commands if one.at < before]
 
     def _cancelled(self, subject: Subject) -> Cancel | None:
         found = self._tasks.get(f"cancel/{subject.tenant}/{subject.task}")
@@ -140,6 +165,9 @@ class Controls:
                 return command.key in self._filters.get(_filter_key(command), {})
             case Switch():
                 return not command.paused or command.scope.key in self._paused
+            case PoolRule():
+                found = self._rules.get(command.key)
+                return command.rule is None or (found is not None and found.rule is not None)
 
     def _require_room(self, command: AnyCommand, slack: float) -> None:
         match command:
@@ -149,8 +177,14 @@ class Controls:
                 kind, count, most = "filters", sum(map(len, self._filters.values())), self._most_scopes
             case Switch():
                 kind, count, most = "pauses", len(self._paused), self._most_scopes
+            case PoolRule():
+                in_force = self.pool_rules()
+                kind, most = f"rules of pool {command.pool}", MOST_RULES
+                count = sum(one.pool == command.pool for one in in_force)
+                if len(in_force) >= self._most_scopes * slack:
+                    kind, count, most = "rules", len(in_force), self._most_scopes
         if count >= most * slack:
-            way = "resume one" if kind == "pauses" else "cancel by a filter, or wait until old commands are forgotten"
+            way = _WAYS.get(type(command), "cancel by a filter, or wait until old commands are forgotten")
             raise TooMany(f"{count:,} {kind} are in force and no more are taken: {way}")
 
     def _take(self, command: AnyCommand) -> None:
@@ -169,6 +203,10 @@ class Controls:
                 else:
                     self._paused.pop(command.scope.key, None)
                 self.pauses += 1
+            case PoolRule():
+                if command.rule is not None or command.key in self._rules or len(self._rules) < self._most_scopes * 10:
+                    self._rules[command.key] = command
+                self.rules_set += 1
 
     def _forget(self, key: str) -> None:
         self._tasks.pop(key, None)
@@ -179,6 +217,8 @@ class Controls:
         if key.startswith(f"{PAUSE}/"):
             self._switches.pop(key, None)
             self._paused.pop(key.removeprefix(f"{PAUSE}/"), None)
+        if self._rules.pop(key, None) is not None:
+            self.rules_set += 1
 
 
 def subject_of(event: Event) -> Subject:

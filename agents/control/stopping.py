@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from callstream.agents.aside import Job
-from callstream.agents.control.commands import Subject, reason_of
+from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.agents.control.controls import Controls, subject_of
 from callstream.agents.inference.receipts_state import taken
+from callstream.agents.payer import spends_of
 from callstream.agents.ports import Delivery, Ports
 from callstream.agents.settle import Work, settle
 from callstream.agents.steps import StepRole
 from callstream.streams.chain import Chains, UnknownChain
-from callstream.streams.event import Event, Usage
+from callstream.streams.event import Event, Json, Usage
 from callstream.streams.outcome import Again, Cancelled
 from callstream.streams.wire import Record
 
@@ -74,6 +75,10 @@ class Stops:
         """Whether a task is cancelled."""
         return subject is not None and self.controls.cancelled(subject) is not None
 
+    def cancel_of(self, event: Event) -> Cancel | None:
+        """The command by which the task of an event is cancelled, if this service ends such a task."""
+        return self.controls.cancelled(subject_of(event)) if self.ends and self.controls.any else None
+
     async def records(self, event: Event, job: Job, tries: Tries) -> list[Record]:
         """What follows from an event: from what its step decides, unless that may not begin or is cut."""
         began: float | None = None
@@ -121,7 +126,7 @@ class Stops:
         subject = subject_of(event)
         if event.body.end is not None or event.body.undoing is not None:
             return False
-        if self.ends and self.controls.cancelled(subject) is not None:
+        if self.cancel_of(event) is not None:
             return self.steps is None or self.steps.may_cut(event)
         return self._is_paused(subject) and (event.tenant, event.task) in waiting
 
@@ -134,18 +139,21 @@ class Stops:
             # Its end is decided.
             return None
         subject = subject_of(event)
-        cancel = self.controls.cancelled(subject) if self.ends and event.body.end is None else None
+        cancel = self.cancel_of(event) if event.body.end is None else None
         if cancel is not None:
             if await self._was_done(event):
                 return None
             # Of a task that was not begun the end is the same whenever it is told.
             times = (cancel.at, cancel.at) if began is None else (began, self.ports.now())
-            outcome: Cancelled | Again = Cancelled(reason_of(cancel), self._usage(event, job.delivery), cancel.rollback)
+            row = self._row(event, job.delivery)
+            outcome: Cancelled | Again = Cancelled(reason_of(cancel), _usage(event, row), cancel.rollback)
+            spends = spends_of(event, row)
         elif self._is_paused(subject):
-            times, outcome = (0.0, 0.0), Again(paused=True)
+            times, outcome, spends = (0.0, 0.0), Again(paused=True), ()
         else:
             return None
-        return settle(event, outcome, Work(self.service, self._step_of(event), *times), self.chains)
+        work = Work(self.service, self._step_of(event), *times, spends=spends)
+        return settle(event, outcome, work, self.chains)
 
     async def _was_done(self, event: Event) -> bool:
         """Whether the step's effect is there already. Whoever cannot be asked now is asked again."""
@@ -157,11 +165,11 @@ class Stops:
             await asyncio.sleep(ASK_AGAIN_SECONDS)
         return False
 
-    def _usage(self, event: Event, delivery: Delivery) -> Usage | None:
-        """What the step's calls may have taken, as its receipts say."""
+    def _row(self, event: Event, delivery: Delivery) -> Json | None:
+        """The task's row with the receipts of its calls, if the service keeps such."""
         if self.steps is None or not self.steps.stateful:
             return None
-        return taken(self.ports.cell(event.key, delivery).value, f"{event.key.decode()}/{event.sequence}/")
+        return self.ports.cell(event.key, delivery).value
 
     def _step_of(self, event: Event) -> str:
         try:
@@ -169,3 +177,8 @@ class Stops:
         except UnknownChain:
             step = None
         return step.name if step is not None else self.service
+
+
+def _usage(event: Event, row: Json | None) -> Usage | None:
+    """What the step's calls may have taken, as its receipts say."""
+    return taken(row, f"{event.key.decode()}/{event.sequence}/")

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from callstream.agents.control.ancestry import ANCESTRY, ancestry_for
-from callstream.streams.chain import Step, describe
+from callstream.streams.chain import Step
 from callstream.streams.event import PARENT, TASK_SUBTASK, Body, End, Event, Json, Submission
-from callstream.streams.keys import NAME_PATTERN, TASK_ID_PATTERN
+from callstream.streams.findings import describe
+from callstream.streams.keys import DERIVED, NAME_PATTERN, TASK_ID_PATTERN
 from callstream.streams.outcome import FanOut, Subtask
 from callstream.streams.submission import Order, new_event
 from callstream.tables.tasks import SUBTASK
@@ -64,7 +65,7 @@ def subtask_id(task: str, sequence: int, number: int) -> str:
     >>> subtask_id("mug-1", 2, 3)
     'mug-1~2.3'
     """
-    return f"{task}~{sequence}.{number}"
+    return f"{task}{DERIVED}{sequence}.{number}"
 
 
 def started(event: Event, done: Event, outcome: FanOut, following: Step | None, now: float) -> list[Event]:

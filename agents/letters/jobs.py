@@ -2,8 +2,8 @@
 out at its share of the rate.
 
 A part is a row: what is wanted, how far it has come, whether it goes on. For each letter that fits it sends a command,
-whose id is made of job, letter and run: after a crash the last ones are sent again, and decided once. A letter whose
-input an edit would spoil is left as it is, and the part says why.
+whose id is made of job, letter and run: after a crash the last ones are sent again, and decided once. A letter that it
+cannot be done to is left as it is, and the part says why.
 """
 
 import asyncio
@@ -13,15 +13,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from callstream.agents.letters.commands import Command, Does, to_partition, to_task
-from callstream.agents.letters.parts import CANCELLED, DONE, RUNNING, command_of, does, job_key, left, part_of, wanted
-from callstream.agents.letters.redrive import CannotRedrive, patched
+from callstream.agents.letters.parts import (
+    CANCELLED,
+    DONE,
+    RUNNING,
+    command_id,
+    command_of,
+    does,
+    due,
+    job_key,
+    left,
+    part_of,
+    wanted,
+)
+from callstream.agents.letters.redrive import CannotRedrive, patched, redriven
 from callstream.agents.letters.store import Shelf
 from callstream.agents.turns import Turns
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.expressions import BadExpression, Expression
 from callstream.streams.ownership import Claim, LostOwnership
-from callstream.tables.letters import JOBS, LETTERS, UNREADABLE, condition_of
+from callstream.tables.letters import JOBS, LETTERS, UNREADABLE, condition_of, done_by
 from callstream.tables.rows import Rows
 
 log = logging.getLogger("callstream.letters")
@@ -58,12 +70,13 @@ class JobDesk:
 
 @dataclass(slots=True)
 class _Batch:
-    """Letters that it is done to, those that are left as they are, how many were looked at for that and up to which;
-    `ended` when there are no more.
+    """Letters that it is done to, how many it was done to before the part's row said so, those that are left as they
+    are, how many were looked at for that and up to which; `ended` when there are no more.
     """
 
     after: bytes
     rows: list[Json] = field(default_factory=list)
+    done: int = 0
     refusals: list[tuple[str, str]] = field(default_factory=list)
     looked_at: int = 0
     ended: bool = False
@@ -78,27 +91,27 @@ class JobRunner:
         self._partitions = partitions
         self._desk = desk
         self._send = send
-        self._credit: dict[tuple[int, bytes], tuple[float, float]] = {}
+        self._looked: dict[tuple[int, bytes], float] = {}
 
     async def run(self) -> None:
         """Carry out until cancelled."""
         while True:
             for partition in self._rows.open_partitions():
                 try:
-                    await self.look(partition, time.monotonic(), time.time())
+                    await self.look(partition, time.time())
                 except LostOwnership:
-                    self._credit.clear()
+                    self._looked.clear()
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def look(self, partition: int, moment: float, now: float) -> None:
+    async def look(self, partition: int, now: float) -> None:
         """Take each running part of a partition one batch on. Raises LostOwnership, LogUnavailable."""
         shelf = Shelf(self._rows, self._rows.claim(partition))
         parts = list(self._rows.scan(partition, JOBS, MOST_JOBS))
         for key in [key for key, raw in parts if key.startswith(JOBS) and IS_RUNNING in raw]:
             async with self._desk.turns.turn(key):
-                await self._take_on(shelf, key, moment, now)
+                await self._take_on(shelf, key, now)
 
-    async def _take_on(self, shelf: Shelf, key: bytes, moment: float, now: float) -> None:
+    async def _take_on(self, shelf: Shelf, key: bytes, now: float) -> None:
         part = shelf.read(key)
         if part is None or part["state"] != RUNNING:
             return
@@ -107,34 +120,35 @@ class JobRunner:
         except BadExpression as error:
             await shelf.save(key, {**part, "state": CANCELLED, "changed": now, "refused": str(error)})
             return
-        if part["matched"] is None:
+        room = self._room((shelf.claim.partition, key), part, now)
+        if is_new := part["matched"] is None:
             part = {**part, "matched": await self._count(shelf, part, condition)}
-        place = (shelf.claim.partition, key)
-        batch = self._batch(shelf, part, condition, self._room(place, part["rate"] / self._partitions, moment))
+        batch = self._batch(shelf, part, condition, room)
         await asyncio.gather(*(self._send(self._command(shelf, part, row, now), shelf.claim) for row in batch.rows))
-        self._spend(place, len(batch.rows))
-        if batch.looked_at or batch.ended:
-            moved = {"after": batch.after.decode(), "sent": part["sent"] + len(batch.rows)}
+        if is_new or batch.looked_at or batch.ended:
+            moved = {"after": batch.after.decode(), "sent": part["sent"] + len(batch.rows) + batch.done}
             moved |= left(part, batch.refusals)
             moved |= {"looked_at": part["looked_at"] + batch.looked_at, "state": DONE if batch.ended else RUNNING}
             await shelf.save(key, {**part, **moved, "changed": now})
 
     def _batch(self, shelf: Shelf, part: Json, condition: Expression | None, room: int) -> "_Batch":
-        """The next letters of a part, at most as many as there is room for."""
-        batch = _Batch(part["after"].encode())
-        if room < 1:
-            return batch
+        """The next letters of a part, up to the first one that there is no room for."""
+        batch = _Batch(part["after"].encode(), ended=True)
         for letter, row in shelf.scan(LETTERS, batch.after, SCANNED_IN_A_ROW):
-            batch.after, batch.looked_at = letter, batch.looked_at + 1
-            if wanted(part, row, condition):
-                why = self._spoiled(shelf, part, letter) if does(part) is Does.EDIT else None
-                if why is not None:
+            batch.ended = False
+            if (entry := done_by(row, command_id(part, row))) is not None:
+                if "refused" in entry:
+                    batch.refusals.append((row["task"], entry["refused"]))
+                else:
+                    batch.done += 1
+            elif wanted(part, row, condition):
+                if (why := self._refused(shelf, part, letter, row)) is not None:
                     batch.refusals.append((row["task"], why))
-                    continue
-                batch.rows.append(row)
-                if len(batch.rows) == room:
+                elif len(batch.rows) == room:
                     break
-        batch.ended = not batch.looked_at
+                else:
+                    batch.rows.append(row)
+            batch.after, batch.looked_at = letter, batch.looked_at + 1
         return batch
 
     def _command(self, shelf: Shelf, part: Json, row: Json, now: float) -> Event:
@@ -143,13 +157,18 @@ class JobRunner:
             return to_partition(command, shelf.claim.partition, self._partitions, now)
         return to_task(command, row, now)
 
-    def _spoiled(self, shelf: Shelf, part: Json, letter: bytes) -> str | None:
-        """Why a job's patch does not fit a letter; None if it does."""
+    def _refused(self, shelf: Shelf, part: Json, letter: bytes, row: Json) -> str | None:
+        """Why it cannot be done to a letter; None if it can."""
+        if does(part) is Does.DISCARD:
+            return None
         event = shelf.event(letter)
         if event is None:
             return "its event is not kept any more"
         try:
-            patched(event, part["patch"], self._chains)
+            if does(part) is Does.EDIT:
+                patched(event, part["patch"], self._chains)
+            else:
+                redriven(event, command_of(part, row), part["changed"], self._chains)
         except CannotRedrive as error:
             return str(error)
         return None
@@ -163,13 +182,12 @@ class JobRunner:
             await asyncio.sleep(0)
         return count
 
-    def _room(self, place: tuple[int, bytes], rate: float, moment: float) -> int:
-        """How many commands a part may send now: what it has saved up at its rate, at most a batch."""
-        credit, last = self._credit.get(place, (1.0, moment))
-        credit = min(max(1.0, min(rate, MOST_AT_ONCE)), credit + (moment - last) * rate)
-        self._credit[place] = (credit, moment)
-        return int(credit)
-
-    def _spend(self, place: tuple[int, bytes], sent: int) -> None:
-        credit, last = self._credit[place]
-        self._credit[place] = (credit - sent, last)
+    def _room(self, place: tuple[int, bytes], part: Json, now: float) -> int:
+        """How many commands a part may send now: those that have come due since the last look, at most a batch."""
+        before = max(self._looked.get(place, now), part["changed"])
+        self._looked[place] = now
+        come = due(part, place[0], self._partitions, now)
+        if part["matched"] is None:
+            return min(1, come)
+        most = max(1, int(min(part["rate"] / self._partitions, MOST_AT_ONCE)))
+        return max(0, min(most, come - due(part, place[0], self._partitions, before)))

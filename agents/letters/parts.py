@@ -1,5 +1,7 @@
 """The parts of a job over dead letters: what a row of one says, and which letters are its. Pure."""
 
+import math
+
 from callstream.agents.letters.commands import Action, Command, Does
 from callstream.streams.event import Json
 from callstream.streams.expressions import BadExpression, Expression
@@ -66,10 +68,23 @@ def does(part: Json) -> Does:
     return Does(part.get("does", Does.REDRIVE))
 
 
+def due(part: Json, partition: int, partitions: int, now: float) -> int:
+    """How many commands a part may have sent by now. The partitions take turns from when the job was made, so that all
+    of them together keep its rate.
+    """
+    turns: float = (now - part["created"]) * part["rate"] - partition
+    return max(0, math.floor(turns / partitions) + 1)
+
+
+def command_id(part: Json, row: Json) -> str:
+    """The id of the command about a letter for a job."""
+    return f"{part['job']}:{row['letter']}:{row['run']}:{row['task']}"[:200]
+
+
 def command_of(part: Json, row: Json) -> Command:
     """The command about a letter for a job: the same whenever it is made."""
     return Command(
-        id=f"{part['job']}:{row['letter']}:{row['run']}:{row['task']}"[:200],
+        id=command_id(part, row),
         action=Action(does(part)),
         by=part["by"],
         reason=part["reason"] or f"job {part['job']}",

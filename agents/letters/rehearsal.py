@@ -13,6 +13,7 @@ from callstream.agents.tools import Tools
 from callstream.streams.chain import Chains, NotRehearsable, Step
 from callstream.streams.event import Event, Hop, Json
 from callstream.streams.outcome import Bury, Finish, Forward, Hold, Outcome, Retry
+from callstream.streams.wire import BODY_REF
 from callstream.tables.durable import NoCell
 
 LONGEST_SECONDS = 60.0
@@ -36,6 +37,8 @@ class Rehearsal:
 
         Raises NotRehearsable where that is the first of all and has no rehearsal.
         """
+        if BODY_REF in event.extensions:
+            raise NotRehearsable("its body is in the blob store only: there is no dry run of it")
         told: list[Json] = []
         async with asyncio.timeout(LONGEST_SECONDS):
             while (step := self.chains.get(event.chain, event.version).step(event.sequence)) is not None:

@@ -29,8 +29,12 @@ def payload(event: Event) -> bytes:
 
 
 def webhook_id(event: Event) -> str:
-    """The same in every attempt, so that a receiver can tell a repeat; without dots, which part what is signed."""
-    return "msg_" + hashlib.sha256(event_id(event.key, event.sequence, 1, event.run).encode()).hexdigest()[:32]
+    """The same for each end that a run of a task may be told under, so that a receiver can tell a repeat.
+
+    After a crash a run can end a second time, at another step (docs/guide/guarantees.md). Without dots, which part
+    what is signed.
+    """
+    return "msg_" + hashlib.sha256(event_id(event.key, 0, 1, event.run).encode()).hexdigest()[:32]
 
 
 def signed_headers(secret: str, event: Event, body: bytes, now: float) -> dict[str, str]:

@@ -6,8 +6,8 @@ from enum import StrEnum
 from pydantic import ValidationError
 
 from callstream.agents.schedules.schedule import CommandId, Schedule, ScheduleName, Spec, changed, created, resumed
-from callstream.streams.chain import describe
 from callstream.streams.event import Event, Strict, Submission
+from callstream.streams.findings import describe
 from callstream.streams.keys import Tenant
 from callstream.streams.submission import Order, new_event
 

@@ -24,7 +24,7 @@ MOST_AT_ONCE = 100
 MOST_INPUT_BYTES = 16 * 1024
 """Every gateway keeps every schedule in memory."""
 MOST_REMEMBERED = 16
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,79}$"
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
 ScheduleName = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 CommandId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,40}$")]
