@@ -16,6 +16,7 @@ from callstream.streams import topics
 from callstream.streams.broadcast import hear_all, hear_since
 from callstream.streams.chain import Chains
 from callstream.streams.engine import ServiceApp
+from callstream.streams.foreseen import Foreseen
 from callstream.streams.lag import look
 from callstream.streams.topics import topic_of
 from callstream.tables.rows import Rows
@@ -24,7 +25,7 @@ NOTIFY = "notify"
 """Where the callback of a task fails, as its dead letter has it."""
 
 
-class BadAlarmRule(ValueError):
+class BadAlarmRule(Foreseen, ValueError):
     """A rule names what is not there; the message says which rule, and what there is."""
 
 

@@ -17,9 +17,10 @@ import uvloop
 from callstream.alarming import check_rules
 from callstream.node import Node
 from callstream.presence import Presence
-from callstream.services import check_services, services_of
+from callstream.services import check_budgets, check_services, load_steps, services_of
 from callstream.settings import Settings, load
 from callstream.settings.reload import Reloader
+from callstream.streams import expressions
 from callstream.streams.broker import EmbeddedKafka, control
 from callstream.streams.broker.classpath import Progress
 from callstream.streams.broker.embedded import silent
@@ -53,7 +54,8 @@ def broker(settings: Settings, progress: Progress = silent) -> Iterator[str]:
 async def declare_topics(settings: Settings, chains: Chains, bootstrap: str) -> None:
     """Create every topic that is missing. Raises TopicsDiffer, BrokerUnreachable."""
     retention = settings.retention_hours * HOUR
-    await declare(bootstrap, plan(chains, settings.partitions, settings.replicas, retention))
+    others = [sink.topic for sink in settings.sinks.values() if sink.topic is not None]
+    await declare(bootstrap, plan(chains, settings.partitions, settings.replicas, retention, others))
 
 
 def run_worker(settings: Settings, services: Sequence[str] = (), progress: Progress = silent) -> int:
@@ -61,14 +63,17 @@ def run_worker(settings: Settings, services: Sequence[str] = (), progress: Progr
 
     SIGTERM and SIGINT end it with 0 after what runs is finished or handed back; a failure of any service ends all of
     them with 1, for a supervisor to start the process again. SIGHUP has it read its settings again. Raises
-    UnknownService, BadAlarmRule, FolderInUse, and what a broker that cannot be had raises.
+    UnknownService, UnknownBudget, BadAlarmRule, FolderInUse, and what a broker that cannot be had raises.
     """
     chains = load_chains(settings.chains)
     # Before a broker is started or a topic made for it.
     known = check_services(chains, services)
     check_rules(settings.alarms.rules, chains, known)
+    check_budgets(settings.inference.budgets.chains, chains)
     # Faust's consumers make event loops of their own, in threads: they get the fast kind too.
     uvloop.install()
+    expressions.library()
+    load_steps(chains, services or known)
     # Events make much short-lived garbage and few cycles: collecting as often as by default costs a tenth of the CPU.
     gc.set_threshold(*GC_THRESHOLD)
     with Presence(settings.data_folder, services or known) as presence, broker(settings, progress) as bootstrap:
@@ -80,6 +85,8 @@ def faust_app() -> faust.App:
     settings = load()
     chains = load_chains(settings.chains)
     check_rules(settings.alarms.rules, chains, services_of(chains))
+    check_budgets(settings.inference.budgets.chains, chains)
+    load_steps(chains, services_of(chains))
     held = ExitStack()
     atexit.register(held.close)
     bootstrap = held.enter_context(broker(settings))

@@ -8,9 +8,12 @@ from callstream.settings import Settings
 
 
 def known_secrets(settings: Settings) -> Iterator[str]:
-    """What a step could meet: keys and secret headers of endpoints, the password of its database, what signs alarms."""
+    """What a step could meet: keys and secret headers of endpoints, passwords of its stores, what signs alarms."""
     yield from model_secrets(settings.inference)
     yield str(settings.delivery.url.password or "")
+    for name, sink in settings.sinks.items():
+        with suppress(UnusableSecret):
+            yield sink.secret(name) or ""
     yield from (webhook.secret.get_secret_value() for webhook in settings.alarms.webhooks)
 
 

@@ -18,10 +18,11 @@ from callstream.agents.control.holding import Holds, cancelled_timers
 from callstream.agents.control.pausing import MOST_PAUSED, PausedAside, PausedRole
 from callstream.agents.control.room import ControlRoom
 from callstream.agents.control.stopping import Stops
-from callstream.agents.delivery import make_engine, prepare_database
+from callstream.agents.delivery import Deliver, Sinks, make_engine, prepare_database
 from callstream.agents.hosting import AppPorts, claim_of, host, parked, sender
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.stack import ModelStack, build_model
+from callstream.agents.inference.switch import rules_by_pool
 from callstream.agents.intake import Intake
 from callstream.agents.joining.desk import JoinDesk
 from callstream.agents.joining.due import DueLook
@@ -65,9 +66,29 @@ from callstream.tables.durable import DurableTable, Readable, store_options
 from callstream.tables.journal import Journal
 from callstream.tables.profiles import Profiles
 from callstream.tables.recovery import Tables
-from callstream.tables.sweep import Expired, Sweeper, ended_before, letter_over, older_than, seen_before, window_over
+from callstream.tables.sweep import (
+    Expired,
+    Sweeper,
+    ended_before,
+    letter_over,
+    older_than,
+    seen_before,
+    usage_before,
+    window_over,
+)
 from callstream.tables.timers import Timers
-from callstream.upkeep import HOUR, run_others, sweep_blobs, sweep_commands, tell_pools, tell_refusals
+from callstream.tables.usage_book import UsageBook
+from callstream.upkeep import (
+    HOUR,
+    run_others,
+    sweep_blobs,
+    sweep_commands,
+    sweep_logs,
+    sweep_pauses,
+    tell_pools,
+    tell_refusals,
+    tell_sinks,
+)
 from callstream.web.app import build_web
 from callstream.web.letters import LetterBox
 from callstream.web.live import LivePort
@@ -103,10 +124,12 @@ class Node:
         )
         self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
         self._database: AsyncEngine = make_engine(settings.delivery)
+        self._sinks = Sinks(settings.sinks)
         self._workers = Workers(settings.worker_processes)
         self.room = ControlRoom()
         self._model.gates.paused = lambda pool: self.room.controls.paused(None, pool=pool) is not None
-        self.room.on_change.append(self._model.gates.pump)
+        self._rules_set = 0
+        self.room.on_change += [self._switch, self._model.gates.pump]
         self._mask = Mask(known_secrets(settings))
         REGISTRY.register(RetryCollector(self.actors))
         self._profile: Callable[[str, str], Json | None] = no_profile
@@ -185,7 +208,10 @@ class Node:
 
     def _build_review(self, app: ServiceApp, reviews: DurableTable) -> None:
         controls = self.room.controls
-        role = ActRole(app.service_name, ReviewDesk(controls.cancelled).act, stateful=True)
+        desk = ReviewDesk(controls.cancelled, self.chains)
+        app.opening.append(partial(desk.open, self._tools(no_profile)))
+        app.closing.append(desk.close)
+        role = ActRole(app.service_name, desk.review, stateful=True)
         ports = self._host(app, role, reviews, topics.REVIEW, topics.VERDICTS)
         stops = Stops(app.service_name, controls, ports, self.chains, ends=False)
         stops.waiting, stops.partitions = Holds(reviews, sender(app, self.blobs)).cancelled, reviews.open_partitions
@@ -227,13 +253,7 @@ class Node:
         if profiles is not None:
             self._tables[topics.PROFILES] = (profiles, service)
             self._profile = profiles.get
-        tools = Tools(
-            model=self._model,
-            blobs=self.blobs,
-            database=self._database,
-            workers=self._workers,
-            profile=profiles.get if profiles is not None else no_profile,
-        )
+        tools = self._tools(profiles.get if profiles is not None else no_profile)
 
         async def opening() -> None:
             if service == "deliver":
@@ -245,7 +265,12 @@ class Node:
         lanes = lanes_of(service)
         ports = self._host(app, role, table, *lanes)
         stops = Stops(service, self.room.controls, ports, self.chains, role, self._model)
-        self._obeys(app, stops, lambda: self._model.gates.resting)
+        delivers = any(isinstance(step, Deliver) for step in self.chains.steps_of(service))
+        self._obeys(app, stops, lambda: self._model.gates.resting or (delivers and self._sinks.resting))
+        if delivers:
+            app.background.append(partial(tell_sinks, app, self._sinks))
+        if service == "deliver" and (days := self.settings.delivery.log_days) is not None:
+            app.background.append(partial(sweep_logs, self._database, days, self.clock))
         # A backlog of one lane leaves room for the others.
         actor = self.actors[service]
         actor.most_of_a_topic = -(-app.options.concurrency // len(lanes))
@@ -257,6 +282,9 @@ class Node:
             app.background.append(partial(tell_pools, app, self._model.gates, aside.report))
             finished = app.progress
             app.progress = lambda: finished() + self._model.gates.looks
+
+    def _tools(self, profile: Callable[[str, str], Json | None]) -> Tools:
+        return Tools(self._model, self.blobs, self._database, self._workers, profile, self._sinks)
 
     def _build_join(self, app: ServiceApp) -> None:
         joins = self._table(app, topics.JOINS, expired_join)
@@ -285,16 +313,28 @@ class Node:
         self._mask.learn(model_secrets(options))
         self._model.reconfigured(options)
 
+    def _switch(self) -> None:
+        """Have the rules of pools obeyed as they are by now."""
+        controls = self.room.controls
+        if controls.rules_set != self._rules_set:
+            self._rules_set = controls.rules_set
+            self._model.switch(
+                rules_by_pool([(one.pool, one.name, one.rule) for one in controls.pool_rules() if one.rule is not None])
+            )
+
     def _build_gateway(self, app: ServiceApp) -> None:
         rows = self._table(app, topics.TASKS, ended_before(self.settings.finished_hours * HOUR))
         latencies = self._table(app, topics.LATENCY, window_over)
         port = LivePort(app, rows, latencies, self.blobs, self.tracing)
-        journal = Journal(rows, latencies, self.chains, time.time, port.changed)
+        usage = self._table(app, topics.USAGE, usage_before(self.settings.usage_days))
+        port.usage_rows = usage
+        book = UsageBook(usage, time.time)
+        journal = Journal(rows, latencies, self.chains, time.time, port.changed, book)
         port.journal, port.shown, port.room = journal, self._tables, self.room
-        port.pools_set = lambda: self._model.gates
+        port.pools_set = lambda: {name: gate.models for name, gate in self._model.gates.items()}
         port.recorded = Recorded(self.bootstrap, self.blobs, self.chains)
         port.queue_of = StepRole(topics.INFER, self.chains, stateful=False).queue_of
-        app.revoked.append(journal.forget)
+        app.revoked += [journal.forget, port.waiting_for_people.forget]
         services = [lane for service in self.chains.services() for lane in lanes_of(service)]
         read = (topics.INTAKE, *services, TIMER, topics.REVIEW, topics.FINISHED, topics.NOTIFIED)
         self._host(app, Recorder(journal), rows, *read)
@@ -307,6 +347,7 @@ class Node:
         app.closing.append(server.stop)
         app.background.append(partial(sweep_blobs, self.blobs))
         app.background.append(partial(sweep_commands, app, self.room.controls, self.settings.retention_hours * HOUR))
+        app.background.append(partial(sweep_pauses, app, self.room.controls, journal.row))
         app.background.append(partial(listen, self.bootstrap, topic_of(topics.POOLS), app.partitions, port.hear))
         changes = changelog_of(SCHEDULE, topics.SCHEDULES)
         told = port.schedules.hear, port.schedules.caught_up
@@ -327,7 +368,7 @@ class Node:
             await app.produce(encode(event, topic_of(topics.REDRIVES)), claim)
 
         app.background.append(JobRunner(table, app.partitions, jobs, send, self.chains).run)
-        tools = Tools(no_model, self.blobs, self._database, self._workers, lambda *who: self._profile(*who))
+        tools = replace(self._tools(lambda *who: self._profile(*who)), model=no_model)
         rehearsal = Rehearsal(self.chains, tools)
         port.letters = LetterBox(
             table,
@@ -336,7 +377,6 @@ class Node:
             journal.row,
             rehearsal,
             rate=options.redrives_per_second,
-            prices=self.settings.inference.prices(),
         )
 
     def _host_webhooks(self, app: ServiceApp, notifier: Notifier) -> None:
@@ -387,6 +427,7 @@ class Node:
     async def _close(self) -> None:
         await self.room.close()
         await self._model.close()
+        await self._sinks.close()
         await self._database.dispose()
         self._workers.shutdown(wait=False, cancel_futures=True)
         self.tracing.close()

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from callstream.settings.reload import Reloaded
 from callstream.streams.broker.state import FolderLock, write_whole
+from callstream.streams.foreseen import Foreseen
 
 FOLDER = "workers"
 TAKE_SECONDS = 0.5
@@ -23,7 +24,7 @@ POLL_SECONDS = 0.02
 MOST_BYTES = 512 * 1024
 
 
-class FolderInUse(RuntimeError):
+class FolderInUse(Foreseen, RuntimeError):
     """Another worker runs a service in this data folder, or the folder cannot be used; the message says what to do."""
 
 

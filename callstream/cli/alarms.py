@@ -12,7 +12,7 @@ from rich.table import Table
 
 from callstream.cli.client import Api, api_of
 from callstream.cli.showing import keep_showing
-from callstream.cli.status import moment
+from callstream.cli.status import duration, moment
 from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.event import Json
@@ -54,15 +54,7 @@ def table(told: Json, now: float) -> Table:
             escape(one["id"]),
             "[red]rings[/]" if rings else "ended",
             moment(one["started"]),
-            _lasting(lasted),
+            duration(max(0.0, lasted)),
             escape(one["message"]),
         )
     return shown
-
-
-def _lasting(seconds: float) -> str:
-    """A duration as people say it."""
-    whole = max(0, round(seconds))
-    if whole < 120:
-        return f"{whole} s"
-    return f"{whole // 60} min" if whole < 7200 else f"{whole / 3600:.1f} h"

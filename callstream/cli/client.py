@@ -1,16 +1,18 @@
 """The HTTP API as the command line uses it: errors become one clear line, waits are bounded."""
 
 import asyncio
+import getpass
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, Self, TypeVar
+from urllib.parse import quote, unquote, urlencode
 
 import aiohttp
 
 from callstream.cli.errors import CliError
-from callstream.settings import Settings
+from callstream.settings import Settings, load
 from callstream.settings.gather import API_KEY
 from callstream.streams import strict_json
 from callstream.streams.event import Json
@@ -20,6 +22,9 @@ MOST_ANSWER_BYTES = 16 * 1024 * 1024
 MOST_RETRY_SECONDS = 30.0
 RETRIES = 6
 BUSY = frozenset({429, 502, 503, 504})
+
+
+Answer = TypeVar("Answer")
 
 
 class ApiError(CliError):
@@ -80,9 +85,17 @@ class Api:
         """GET /v1/pools: what each replica tells of its pools."""
         return await self._json("GET", "/v1/pools")
 
+    async def pool_rules(self, method: str, path: str = "", **request: Any) -> Json:
+        """A request about the rules of pools; `path` is /POOL/rules/NAME, or by default all of them are read."""
+        return await self._json(method, f"/v1/pools{path or '/rules'}", **request)
+
     async def alarms(self) -> Json:
         """GET /v1/alarms: open ones, those that ended lately, and the rules."""
         return await self._json("GET", "/v1/alarms")
+
+    async def usage(self, **query: str) -> Json:
+        """GET /v1/usage: what calls took and cost."""
+        return await self._json("GET", f"/v1/usage?{urlencode(query)}")
 
     async def dead(self, method: str, path: str = "", **request: Any) -> Json:
         """A request below /v1/dead; `path` begins with a slash or a question mark."""
@@ -120,6 +133,10 @@ class Api:
         """One request about one schedule: to it, or to an action on it."""
         return await self._json(method, f"/v1/schedules/{quote(name, safe='')}{action}", **request)
 
+    async def review(self, method: str, path: str = "", **request: Any) -> Json:
+        """A request below /v1/reviews; `path` begins with a slash or a question mark."""
+        return await self._json(method, f"/v1/reviews{path}", **request)
+
     async def messages(self, asks: Iterable[Json]) -> AsyncIterator[Json]:
         """GET /v1/stream (WebSocket): send each ask, then every message as it comes. Ends when the gateway closes."""
         session = self._ready()
@@ -143,7 +160,9 @@ class Api:
                 if answer.status < 400:
                     return _document(raw)
                 if answer.status not in BUSY or attempt == RETRIES - 1:
-                    raise ApiError(f"{method} {self.url}{path}: {answer.status} {_problem(raw)}", answer.status)
+                    raise ApiError(
+                        f"{method} {self.url}{unquote(path)}: {answer.status} {_problem(raw)}", answer.status
+                    )
                 pause = _retry_after(answer.headers) or 0.2 * 2**attempt
             await asyncio.sleep(min(pause, MOST_RETRY_SECONDS))
         raise AssertionError("the last attempt answers or raises")
@@ -188,6 +207,26 @@ class _Opened:
             raise self._api._silent(error) from None
 
 
+def who() -> str:
+    """Who gives a command, as audits have it: user@host."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        # In a container, say, whose user has no name.
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"[:200]
+
+
+def ask(url: str | None, question: Callable[[Api], Awaitable[Answer]]) -> Answer:
+    """What a question to a gateway gives, in a session of its own. Raises ApiError."""
+
+    async def asking() -> Answer:
+        async with api_of(load(), url) as api:
+            return await question(api)
+
+    return asyncio.run(asking())
+
+
 def api_of(settings: Settings, url: str | None) -> Api:
     """The gateway that is named, or else the one of these settings, with the key that fits."""
     key = os.environ.get(API_KEY) or None
@@ -225,7 +264,9 @@ def _problem(raw: bytes) -> str:
         problem = _document(raw)
     except ApiError:
         return " ".join(raw[:200].decode("utf-8", "replace").split())
-    places = [f"{place.get('pointer', '')} {place.get('detail', '')}" for place in problem.get("errors", ())[:5]]
+    errors = problem.get("errors", ())[:5]
+    # Of one place the detail says it all.
+    places = [f"{place.get('pointer', '')} {place.get('detail', '')}" for place in errors if len(errors) > 1]
     text = f"{problem.get('title', '')}: {problem.get('detail', '')}"
     return text + (f" ({'; '.join(places)})" if places else "")
 

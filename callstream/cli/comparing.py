@@ -45,7 +45,7 @@ class Section:
 
     def diff(self, a: str, b: str) -> list[str]:
         """A unified diff between the two, whose names are given; empty if they are the same."""
-        before, after = list(_lines(self.a))[:MOST_LINES], list(_lines(self.b))[:MOST_LINES]
+        before, after = list(lines_of(self.a))[:MOST_LINES], list(lines_of(self.b))[:MOST_LINES]
         return list(unified_diff(before, after, a, b, lineterm="", n=CONTEXT))
 
     def changes(self) -> list[Json]:
@@ -117,7 +117,7 @@ def _end(row: Json) -> Json:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _lines(value: Any, name: str = "", depth: int = 0) -> Iterator[str]:
+def lines_of(value: Any, name: str = "", depth: int = 0) -> Iterator[str]:
     """A value in lines, so that one that changed stands alone."""
     indent = "  " * depth
     label = f"{name} " if name == "-" else f"{name}: " if name else ""
@@ -126,7 +126,7 @@ def _lines(value: Any, name: str = "", depth: int = 0) -> Iterator[str]:
             yield f"{indent}{label.strip()}"
         members = value.items() if isinstance(value, dict) else (("-", one) for one in value)
         for key, member in members:
-            yield from _lines(member, str(key), depth + bool(name))
+            yield from lines_of(member, str(key), depth + bool(name))
     elif isinstance(value, str) and len(parts := value.splitlines()) > 1:
         yield f"{indent}{label.strip()}"
         yield from (f"{indent}  {part}" for part in parts)

@@ -1,8 +1,5 @@
 """`callstream cancel | pause | resume | control`: commands to all workers, by a gateway."""
 
-import asyncio
-import getpass
-import socket
 from collections import Counter
 from typing import Annotated
 
@@ -12,10 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callstream.cli.client import api_of
+from callstream.cli.client import ask, who
 from callstream.cli.errors import CliError
 from callstream.cli.status import moment
-from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.event import Json
 
@@ -95,16 +91,19 @@ def control(
     as_json: Annotated[bool, typer.Option("--json", help="As the gateway gives it.")] = False, url: Url = None
 ) -> None:
     """Show what is paused and which filters cancel tasks. Each with since when, by whom and why."""
-    told = asyncio.run(_get(url))
+    told = ask(url, lambda api: api.control())
     if as_json:
         typer.echo(strict_json.dumps(told).decode())
     else:
-        Console().print(table(told))
+        Console(highlight=False).print(table(told))
 
 
-def table(told: Json) -> Table:
-    """Commands in force, the oldest first."""
-    shown = Table(box=box.SIMPLE_HEAD, caption=f"{told['cancelled_tasks']:,} single tasks are remembered as cancelled")
+def table(told: Json) -> Table | str:
+    """Commands in force, the oldest first; a line if there are none."""
+    remembered = f"{told['cancelled_tasks']:,} single tasks are remembered as cancelled"
+    if not told["pauses"] and not told["filters"]:
+        return f"nothing is paused, no filter cancels tasks; {remembered}"
+    shown = Table(box=box.SIMPLE_HEAD, caption=remembered)
     for name in ("what", "which", "since", "by", "reason"):
         shown.add_column(name, overflow="fold")
     for one in told["pauses"]:
@@ -123,18 +122,7 @@ def _scope(task: str | None, chain: str | None, service: str | None, pool: str |
 
 
 def _post(what: str, document: Json, reason: str, url: str | None) -> Json:
-    by = f"{getpass.getuser()}@{socket.gethostname()}"[:200]
-    return asyncio.run(_command(what, {**document, "reason": reason, "by": by}, url))
-
-
-async def _command(what: str, document: Json, url: str | None) -> Json:
-    async with api_of(load(), url) as api:
-        return await api.command(what, document)
-
-
-async def _get(url: str | None) -> Json:
-    async with api_of(load(), url) as api:
-        return await api.control()
+    return ask(url, lambda api: api.command(what, {**document, "reason": reason, "by": who()}))
 
 
 def _words(which: Json) -> str:

@@ -1,8 +1,8 @@
 """`callstream dead …`: dead letters, looked at and decided about."""
 
-import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callstream.cli.client import ApiError, api_of
+from callstream.cli.client import ApiError, ask, who
 from callstream.cli.errors import CliError
-from callstream.cli.status import duration
-from callstream.settings import load
+from callstream.cli.status import duration, moment
 from callstream.streams import strict_json
 from callstream.streams.event import Json
 from callstream.streams.strict_json import BadJson
@@ -25,7 +24,6 @@ app = typer.Typer(help="Dead letters: list, show, edit, patch, redrive, discard.
 jobs = typer.Typer(help="Jobs over many letters.", no_args_is_help=True)
 app.add_typer(jobs, name="jobs")
 
-APPEARS_SECONDS = 30.0
 POLL_SECONDS = 0.5
 MOST_INPUT_BYTES = 4 * 1024 * 1024
 MOST_TEXT = 200
@@ -41,7 +39,7 @@ Tasks = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids 
 Every = Annotated[bool, typer.Option("--all", help="Every waiting letter.")]
 Rate = Annotated[float | None, typer.Option(help="Of several letters: at most so many a second.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Of several letters: until the job has ended.")]
-By = Annotated[str, typer.Option(help="Who decides, for the audit.")]
+By = Annotated[str, typer.Option(help="Who decides, for the audit; by default you, as user@host.")]
 
 
 @app.command("list")
@@ -61,7 +59,9 @@ def list_letters(
     if as_json:
         typer.echo(strict_json.dumps(told).decode())
         return
-    Console().print(groups_table(told) if group else letters_table(told, time.time()))
+    Console().print(
+        groups_table(told) if group else letters_text(told, time.time()), soft_wrap=not group, highlight=False
+    )
     if told.get("next"):
         typer.echo(f"more: --cursor {told['next']}")
     if told["silent_gateways"]:
@@ -75,7 +75,7 @@ def show(task: Task, tenant: Tenant = None, letter: Kind = None, as_json: AsJson
     if as_json:
         typer.echo(strict_json.dumps(told).decode())
     else:
-        Console().print(letter_text(told), highlight=False)
+        Console().print(letter_text(told, _task_row(task, url)), highlight=False)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def redrive(
 ) -> None:
     """Take a task up again, or those of every letter that a condition holds for."""
     which = _which(tasks, where, every, tenant)
-    body: Json = {"from_step": from_step, "ask_again": ask_again, "reason": reason, "by": by}
+    body: Json = {"from_step": from_step, "ask_again": ask_again, "reason": reason, "by": by or who()}
     if (task := _single(tasks)) is not None:
         told = _ask("POST", _path(task, "/dry-run" if dry_run else "/redrive", tenant, letter), url, body)
         typer.echo(strict_json.dumps(told).decode()) if dry_run else _say(told)
@@ -132,7 +132,7 @@ def discard(
 ) -> None:
     """Decide that nothing more will be done about a letter, some, or every one that a condition holds for."""
     which = _which(tasks, where, every, tenant)
-    body = {"reason": reason, "by": by}
+    body = {"reason": reason, "by": by or who()}
     if (task := _single(tasks)) is not None:
         _say(_ask("POST", _path(task, "/discard", tenant, letter), url, body))
         return
@@ -157,7 +157,7 @@ def patch(
     An input that its chain's model would not take afterwards is left as it is, and told.
     """
     which = _which(tasks, where, every, tenant)
-    body = {"reason": reason, "by": by, "patch": _read(file), "rate": rate}
+    body = {"reason": reason, "by": by or who(), "patch": _read(file), "rate": rate}
     _run_job("/edit", body | which, wait, url)
 
 
@@ -193,18 +193,22 @@ def cancel(job: JobId, by: By = "", url: Url = None) -> None:
     _move(job, "cancel", by, url)
 
 
-def letters_table(told: Json, now: float) -> Table:
-    """Letters, one a row."""
-    table = Table(box=box.SIMPLE_HEAD, caption=None if told["letters"] else "no letter")
-    for name in ("task", "tenant", "chain", "step", "kind", "message", "state"):
-        table.add_column(name, overflow="fold")
-    for name in ("attempts", "age"):
-        table.add_column(name, justify="right")
+def letters_text(told: Json, now: float) -> str:
+    """Letters: of each its task, where that stood and since when, and below the reason."""
+    lines = []
     for row in told["letters"]:
+        whose = f" of {escape(row['tenant'])}" if row["tenant"] else ""
         state = row["state"] + (", edited" if row["edited"] else "")
-        texts = (row["task"], row["tenant"], row["chain"], row["step"], row["kind"], row["message"][:MOST_TEXT], state)
-        table.add_row(*map(escape, texts), str(row["attempts"]), duration(max(0.0, now - row["died"])))
-    return table
+        tried = f"{row['attempts']} attempt" + "s" * (row["attempts"] != 1)
+        where = f"{escape(row['chain'] or '-')}, step {escape(row['step'] or '-')}"
+        lines.append(
+            f"[bold]{escape(row['task'])}[/]{whose}: {where}, {tried}, {duration(max(0.0, now - row['died']))} ago"
+        )
+        why = " ".join(row["message"].split())
+        lines.append(
+            f"  {state}  [red]{escape(row['kind'])}[/]: {escape(why[:MOST_TEXT])}" + "…" * (len(why) > MOST_TEXT)
+        )
+    return "\n".join(lines) or "no letter"
 
 
 def groups_table(told: Json) -> Table:
@@ -218,8 +222,8 @@ def groups_table(told: Json) -> Table:
     return table
 
 
-def letter_text(told: Json) -> str:
-    """One letter for people."""
+def letter_text(told: Json, now: Json | None = None) -> str:
+    """One letter for people; `now` is the row of its task."""
     lines = [
         f"[bold]{escape(told['task'])}[/] of {escape(told['tenant'] or '-')}: {escape(told['state'])}"
         + (", edited" if told["edited"] else ""),
@@ -230,7 +234,8 @@ def letter_text(told: Json) -> str:
         lines.append(f"from {escape(origin['topic'])}/{origin['partition']}@{origin['offset']}")
     for one in told["tried"]:
         at = f" at {one['endpoint']}" if one["endpoint"] else ""
-        lines.append(escape(f"  run {one['run']} attempt {one['attempt']}: {one['kind']}{at}: {one['message'][:120]}"))
+        which = f"{moment(one['ended'])} run {one['run']} attempt {one['attempt']}"
+        lines.append(escape(f"  {which}: {one['kind']}{at}: {one['message'][:120]}"))
     if "input" in told:
         lines.append(f"input: {escape(strict_json.dumps(told['input']).decode()[:2000])}")
     if told.get("cannot_redrive"):
@@ -238,12 +243,17 @@ def letter_text(told: Json) -> str:
     elif told.get("can_begin_at"):
         lines.append(f"can begin at: {escape(', '.join(told['can_begin_at']))}")
     lines += [escape(_audit_line(entry)) for entry in told["audit"]]
+    if now is not None:
+        lines.append(f"the task is {escape(now['state'])}, run {now['run']}")
     return "\n".join(lines)
 
 
 def _audit_line(entry: Json) -> str:
-    why = entry.get("refused") or entry.get("reason") or ""
-    return f"  {entry['action']} by {entry['by']}" + (f": {why}" if why else "")
+    why = entry.get("reason") or ""
+    if refused := entry.get("refused"):
+        why = f"refused: {refused}"
+    run = f", run {entry['run']}" if "run" in entry else ""
+    return f"  {moment(entry['at'])} {entry['action']} by {entry['by']}{run}" + (f": {why}" if why else "")
 
 
 def job_line(job: Json) -> str:
@@ -279,28 +289,37 @@ def _read(file: Path) -> Json:
         raise CliError(f"{file}: no JSON object: {error}") from None
 
 
+def begun(job: str, tasks: Sequence[str]) -> str:
+    """What is said of a job that nobody waits for; `tasks` are the ids that it was given."""
+    show = f"callstream dead jobs show {job}"
+    if not tasks:
+        return f"job {job}: {show}"
+    return f"job {job} of {len(tasks):,} ids: only the job tells how many of them have a letter that waits: {show}"
+
+
 def _run_job(path: str, body: Json, wait: bool, url: str | None) -> None:
     told = _ask("POST", path, url, body)
-    typer.echo(f"job {told['job']}: callstream dead jobs show {told['job']}")
-    unseen = APPEARS_SECONDS
+    typer.echo(begun(told["job"], () if wait else body.get("tasks") or ()))
     while wait:
-        try:
-            job = _job(told["job"], url)
-        except ApiError as error:
-            # Its row comes a moment after the answer.
-            if error.status != 404 or unseen <= 0:
-                raise
-            unseen -= POLL_SECONDS
-            time.sleep(POLL_SECONDS)
-            continue
+        job = _job(told["job"], url)
         typer.echo(job_line(job))
         if job["state"] in ("done", "cancelled"):
             return
         time.sleep(POLL_SECONDS)
 
 
+def _task_row(task: str, url: str | None) -> Json | None:
+    """The row of a letter's task, if it has one that the caller may see."""
+    try:
+        return ask(url, lambda api: api.task(task))
+    except ApiError as error:
+        if error.status not in (400, 403, 404):
+            raise
+        return None
+
+
 def _move(job: str, move: str, by: str, url: str | None) -> None:
-    _ask("POST", f"/jobs/{quote(job, safe='')}/{move}", url, {"by": by})
+    _ask("POST", f"/jobs/{quote(job, safe='')}/{move}", url, {"by": by or who()})
     typer.echo(job_line(_job(job, url)))
 
 
@@ -323,12 +342,8 @@ def _say(told: Json) -> None:
 
 
 def _ask(method: str, path: str, url: str | None, body: Json | None = None) -> Json:
-    async def ask() -> Json:
-        async with api_of(load(), url) as api:
-            request: dict[str, Any] = {}
-            if method != "GET":
-                # One command is one decision, however often it is sent.
-                request = {"json": body, "headers": {"Idempotency-Key": secrets.token_hex(16)}}
-            return await api.dead(method, path, **request)
-
-    return asyncio.run(ask())
+    request: dict[str, Any] = {}
+    if method != "GET":
+        # One command is one decision, however often it is sent.
+        request = {"json": body, "headers": {"Idempotency-Key": secrets.token_hex(16)}}
+    return ask(url, lambda api: api.dead(method, path, **request))

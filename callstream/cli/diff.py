@@ -8,21 +8,16 @@ from rich.console import Console
 from rich.markup import escape
 
 from callstream.cli.bootstrap import bootstrap_of
-from callstream.cli.client import Api, ApiError, api_of
+from callstream.cli.client import Api, api_of
 from callstream.cli.comparing import FIGURES, NotComparable, Section, Side, as_json, compare
 from callstream.cli.errors import CliError
+from callstream.cli.recorded import row_of, side_of
 from callstream.cli.status import COLOURS, duration
 from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.blobs import BlobStore
-from callstream.streams.event import Json
-from callstream.streams.keys import task_key
-from callstream.streams.replay.find import find_event
 from callstream.streams.replay.recorded import Topics
-from callstream.streams.topics import FINISHED, REVIEW, lanes_of, topic_of
 
-SLACK_SECONDS = 30.0
-UNKNOWN_STATUS = 404
 LINE_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -52,36 +47,14 @@ def diff(
 
 async def _sides(api: Api, bootstrap: str, blobs: BlobStore, ids: tuple[str, str]) -> tuple[Side, Side]:
     async with api:
-        rows = [await _row(api, task) for task in ids]
+        rows = [await row_of(api, task) for task in ids]
     try:
         compare(*map(Side, rows))
     except NotComparable as error:
         raise CliError(str(error)) from None
     async with Topics(bootstrap) as topics:
-        first, second = [await _side(topics, blobs, row) for row in rows]
+        first, second = [await side_of(topics, blobs, row) for row in rows]
     return first, second
-
-
-async def _row(api: Api, task: str) -> Json:
-    try:
-        return await api.task(task)
-    except ApiError as error:
-        if error.status == UNKNOWN_STATUS:
-            raise CliError(
-                f"no task {task!r} is known: see `callstream tail`, and finished_hours in the settings"
-            ) from None
-        raise
-
-
-async def _side(topics: Topics, blobs: BlobStore, row: Json) -> Side:
-    """A task with the outputs that its latest event carries, if that is still there."""
-    following = row.get("next")
-    name = REVIEW if row["state"] == "held" else FINISHED
-    names = lanes_of(following["service"]) if following and row["state"] != "held" else (name,)
-    since = max([row["created"], *(hop["ended"] for hop in row["steps"][-1:])]) - SLACK_SECONDS
-    key = task_key(row["tenant"], row["id"])
-    event = await find_event(topics, blobs, [topic_of(one) for one in names], key, max(0.0, since))
-    return Side(row) if event is None else Side(row, event.input, event.body.outputs)
 
 
 def lines(a: Side, b: Side, sections: list[Section]) -> list[str]:

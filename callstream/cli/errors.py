@@ -1,5 +1,7 @@
 """Errors of the command line."""
 
+from callstream.streams.foreseen import Foreseen
 
-class CliError(RuntimeError):
+
+class CliError(Foreseen, RuntimeError):
     """What went wrong, where, and what to do: one line for the terminal."""

@@ -13,6 +13,7 @@ from callstream.streams.event import Json
 SETTLED = frozenset({"finished", "rejected", "failed", "cancelled", "held"})
 ASK_SECONDS = 2.0
 LOST = "lost"
+HELD = "held"
 
 
 @dataclass
@@ -57,9 +58,15 @@ class Tally:
 
 
 async def until_settled(
-    api: Api, sent: Sent, timeout_seconds: float, seen: Callable[[Sent], None] = lambda _: None
+    api: Api,
+    sent: Sent,
+    timeout_seconds: float,
+    seen: Callable[[Sent], None] = lambda _: None,
+    past_holds: bool = False,
 ) -> None:
     """Ask for the task until it has ended or is held; after the time is over it stays as last seen.
+
+    With `past_holds` until it has ended: somebody has decided about it, which takes a moment to be seen.
 
     Raises ApiError when the gateway refuses or is gone for longer than the time left.
     """
@@ -74,7 +81,7 @@ async def until_settled(
             await asyncio.sleep(0.5)
             continue
         seen(sent)
-        if sent.state in SETTLED:
+        if sent.state in SETTLED and not (past_holds and sent.state == HELD):
             return
 
 
@@ -96,6 +103,8 @@ def _why(row: Json | None) -> str:
         return f": {failure['kind']} in {failure.get('step') or 'intake'}: {failure['message'][:200]}"
     if row.get("held"):
         return f": {str(row['held'])[:200]}"
+    if calling := row.get("calling"):
+        return f": calls {calling['endpoint']} of pool {calling['pool']}, for {calling['seconds']:.0f} s"
     if following := row.get("next"):
         return f": waits for {following['service']}"
     return ""

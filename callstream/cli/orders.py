@@ -11,9 +11,9 @@ from pydantic import Field, ValidationError
 
 from callstream.cli.errors import CliError
 from callstream.streams import strict_json
-from callstream.streams.chain import describe
 from callstream.streams.event import Json, Priority, Strict
-from callstream.streams.keys import Name, TaskId
+from callstream.streams.findings import describe
+from callstream.streams.keys import GivenId, Name
 from callstream.streams.strict_json import BadJson
 
 MOST_LINE_BYTES = 1024 * 1024
@@ -26,7 +26,7 @@ class Line(Strict):
 
     chain: Name
     input: Json
-    id: TaskId | None = None
+    id: GivenId | None = None
     priority: Priority = Priority.NORMAL
     deadline: float | str | None = None
     run_at: str | None = None
@@ -118,11 +118,12 @@ def media_type(path: Path) -> str:
 
 def _order(path: Path, number: int, raw: bytes) -> Order:
     try:
-        line = Line.model_validate(strict_json.loads(raw, MOST_LINE_BYTES))
+        given = strict_json.loads(raw, MOST_LINE_BYTES)
+        line = Line.model_validate(given)
     except BadJson as error:
         raise CliError(f"{path}:{number}: {error}") from None
     except ValidationError as error:
-        raise CliError(f"{path}:{number}: {describe(error)}") from None
+        raise CliError(f"{path}:{number}: {describe(error, given)}") from None
     picture = line.input.get(PICTURE)
     if not isinstance(picture, str) or picture.startswith("blob:"):
         return Order(line, number)

@@ -47,7 +47,7 @@ class Asked:
 
 def replay(
     task: Annotated[str | None, typer.Option(help="One task, by its id.")] = None,
-    chain: Annotated[str | None, typer.Option(help="All tasks of a chain.")] = None,
+    chain: Annotated[str | None, typer.Option(help="All tasks of a chain; needs --since.")] = None,
     step: Annotated[
         str | None, typer.Option("--from", help="Step to begin at; of a chain by default its first.")
     ] = None,
@@ -105,7 +105,7 @@ def wanted_of(asked: Asked, chains: Chains, step: str | None, now: float) -> Wan
         current = chains.current(asked.chain or "")
         if since is None:
             raise CliError(
-                "say with --since from when on; `callstream replay --reach` shows since when there are records"
+                "--chain needs --since, from when on; `callstream replay --reach` shows since when there are records"
             )
         selection = Selection(chains, step or current.steps[0].name, asked.chain, asked.tenant)
         wanted = Wanted(selection, None, since, until, rule)
@@ -172,7 +172,7 @@ def reach_table(found: list[Reach], retention_hours: float) -> Table:
     table = Table(box=box.SIMPLE_HEAD, caption=f"retention_hours = {retention_hours:g}", caption_justify="left")
     table.add_column("topic", overflow="fold")
     for column in ("records", "oldest", "complete since", "kept for"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for one in found:
         kept = "for ever" if one.retention_seconds is None else f"{one.retention_seconds / HOUR:g} h"
         oldest = "-" if one.oldest is None else moment(one.oldest)

@@ -1,11 +1,9 @@
 """`callstream schedule …`: tasks that are handed in by the clock, through the API of a gateway."""
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -15,9 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from callstream.agents.schedules.schedule import MOST_INPUT_BYTES, Misfire
-from callstream.cli.client import Api, api_of
+from callstream.cli.client import ask
 from callstream.cli.errors import CliError
-from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.event import Json, Priority
 from callstream.streams.strict_json import BadJson
@@ -31,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As the gateway gives it.")
 @app.command(name="list")
 def list_all(as_json: AsJson = False, url: Url = None) -> None:
     """List the schedules of the tenant: what each hands in, and when next."""
-    found = _ask(url, lambda api: api.schedules())
+    found = ask(url, lambda api: api.schedules())
     if as_json:
         typer.echo(strict_json.dumps(found).decode())
     else:
@@ -41,7 +38,7 @@ def list_all(as_json: AsJson = False, url: Url = None) -> None:
 @app.command()
 def show(name: Name, url: Url = None) -> None:
     """Show one schedule as JSON, with its next five occurrences."""
-    told = _ask(url, lambda api: api.schedule("GET", name))
+    told = ask(url, lambda api: api.schedule("GET", name))
     Console().print_json(strict_json.dumps(told).decode())
 
 
@@ -61,19 +58,19 @@ def set_one(
     """Create a schedule, or change the one of that name."""
     body: Json = {"chain": chain, "input": _input(given), "cron": cron, "zone": zone, "misfire": str(misfire)}
     body |= {"grace_seconds": grace, "priority": str(priority), "callback": callback}
-    _told("set", _ask(url, lambda api: api.schedule("PUT", name, json=body)))
+    _told("set", ask(url, lambda api: api.schedule("PUT", name, json=body)))
 
 
 @app.command()
 def pause(name: Name, url: Url = None) -> None:
     """Let a schedule hand in nothing until it is resumed."""
-    _told("paused", _ask(url, lambda api: api.schedule("POST", name, "/pause")))
+    _told("paused", ask(url, lambda api: api.schedule("POST", name, "/pause")))
 
 
 @app.command()
 def resume(name: Name, url: Url = None) -> None:
     """Let a paused schedule go on, from its next occurrence."""
-    _told("resumed", _ask(url, lambda api: api.schedule("POST", name, "/resume")))
+    _told("resumed", ask(url, lambda api: api.schedule("POST", name, "/resume")))
 
 
 @app.command()
@@ -81,14 +78,14 @@ def trigger(name: Name, url: Url = None) -> None:
     """Hand in one task of a schedule now, also of a paused one; prints the task's id."""
     # A gateway that is busy is asked again: with the key it is one task, however often.
     headers = {"Idempotency-Key": secrets.token_hex(16)}
-    told = _ask(url, lambda api: api.schedule("POST", name, "/trigger", headers=headers))
+    told = ask(url, lambda api: api.schedule("POST", name, "/trigger", headers=headers))
     typer.echo(told["task"])
 
 
 @app.command()
 def remove(name: Name, url: Url = None) -> None:
     """Remove a schedule; tasks that it has handed in go on."""
-    _told("removed", _ask(url, lambda api: api.schedule("DELETE", name)))
+    _told("removed", ask(url, lambda api: api.schedule("DELETE", name)))
 
 
 def table(schedules: list[Json]) -> Table:
@@ -123,14 +120,6 @@ def _input(given: str) -> Json:
     if not isinstance(document, dict):
         raise CliError(f'{where}: the input of a task is a JSON object, such as {{"title": "mug"}}')
     return document
-
-
-def _ask(url: str | None, question: Callable[[Api], Awaitable[Any]]) -> Any:
-    async def asking() -> Any:
-        async with api_of(load(), url) as api:
-            return await question(api)
-
-    return asyncio.run(asking())
 
 
 def _told(done: str, answer: Json) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from callstream.settings import load, origins
+from callstream.settings import check_secrets, load, origins
 
 
 def settings(
@@ -18,7 +18,9 @@ def settings(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
 ) -> None:
     """Show the settings in force. Each with its value (secrets masked) and where it came from."""
-    rows = [row for row in origins(load()) if not changed or row.origin != "default"]
+    in_force = load()
+    check_secrets(in_force)
+    rows = [row for row in origins(in_force) if not changed or row.origin != "default"]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], ensure_ascii=False))
         return

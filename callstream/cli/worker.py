@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from callstream.app import run_worker
-from callstream.settings import load
+from callstream.settings import check_secrets, load
 from callstream.streams import logs
 
 
@@ -18,6 +18,7 @@ def worker(
 ) -> None:
     """Run services until SIGTERM or Ctrl-C. Without a broker in the settings, the embedded one runs with them."""
     settings = load()
+    check_secrets(settings)
     logs.setup(settings.logs)
     with Download() as download:
         code = run_worker(settings, tuple(services or ()), download.show)

@@ -2,6 +2,6 @@
 
 from callstream.settings.errors import SettingsError
 from callstream.settings.explain import Setting
-from callstream.settings.model import Settings, load, origins
+from callstream.settings.model import Settings, check_secrets, load, origins
 
-__all__ = ["Setting", "Settings", "SettingsError", "load", "origins"]
+__all__ = ["Setting", "Settings", "SettingsError", "check_secrets", "load", "origins"]

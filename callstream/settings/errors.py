@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 
+from callstream.streams.foreseen import Foreseen
 
-class SettingsError(ValueError):
+
+class SettingsError(Foreseen, ValueError):
     """What is wrong with the settings, one sentence a problem."""
 
     def __init__(self, problems: Iterable[str]) -> None:

@@ -64,6 +64,9 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, gathered: Gathered) -
     if detail["type"] == "missing":
         return f"{dotted(path)}{where}: must be set"
     message = detail["msg"].removeprefix("Value error, ")
+    if detail["loc"][-1:] == ("[key]",):
+        message = re.sub(r"^(Input|String) should", f"the name {str(path[-1])[:SHOWN_CHARS]!r} should", message)
+        detail = {**detail, "input": _set_at(gathered.values, path)}
     return f"{dotted(path) or 'together'}{_given(model, path, detail)}{where}: {message[:1].lower()}{message[1:]}"
 
 
@@ -76,6 +79,13 @@ def _instead(model: type[BaseModel], path: Path_) -> tuple[str, str]:
     close = next(iter(difflib.get_close_matches(str(path[-1]), names, 1)), "")
     meant = f"; did you mean {dotted((*path[:-1], close))}?" if close else ";"
     return close, f"{meant} Allowed: {', '.join(names)}"
+
+
+def _set_at(values: Any, path: Path_) -> Any:
+    """What was set at a path of which a name is wrong."""
+    for part in path:
+        values = values[part]
+    return values
 
 
 def _given(model: type[BaseModel], path: Path_, detail: ErrorDetails) -> str:

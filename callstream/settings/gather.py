@@ -13,10 +13,11 @@ from pydantic import BaseModel, SecretStr
 
 from callstream.settings.errors import SettingsError
 from callstream.settings.lines import lines_of
+from callstream.streams.foreseen import DEBUG
 
 PREFIX = "CALLSTREAM_"
 CONFIG = "CALLSTREAM_CONFIG"
-DEBUG = "CALLSTREAM_DEBUG"
+
 API_KEY = "CALLSTREAM_API_KEY"
 NOT_SETTINGS = (CONFIG, DEBUG, API_KEY, "CALLSTREAM_REQUIRE_ALL")
 TESTS_ONLY = "CALLSTREAM_TEST_"
@@ -65,9 +66,11 @@ def gather(model: type[BaseModel], environment: Mapping[str, str], folder: Path)
         for key in _kept_keys(model, values, ())
     ]
     for name in sorted(environment):
-        if not _is_setting(name) or environment[name] == "":
+        if not _is_setting(name):
             continue
         key = _path(model, name)
+        if environment[name] == "" and not _is_key(model, key):
+            continue
         value = None
         try:
             value = _read(annotation_at(model, key), environment[name])
@@ -166,9 +169,14 @@ def _kept_keys(model: type[BaseModel], value: Any, path: Path_) -> Iterator[Path
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, member in members:
         inner = (*path, key)
-        if key == NEVER_IN_A_FILE and annotation_at(model, inner) is SecretStr:
+        if _is_key(model, inner):
             yield inner
         yield from _kept_keys(model, member, inner)
+
+
+def _is_key(model: type[BaseModel], path: Path_) -> bool:
+    """Whether that is the key of a model endpoint. A variable that leaves it empty would have all calls refused."""
+    return path[-1] == NEVER_IN_A_FILE and annotation_at(model, path) is SecretStr
 
 
 def _path(model: type[BaseModel], name: str) -> Path_:
@@ -215,16 +223,17 @@ def _place(values: Values, path: Path_, value: Any) -> None:
     here[path[-1]] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
-        return [_listed(member) for member in value]
+        return [_listed(member, f"{name}.{index}") for index, member in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if value and all(isinstance(key, int) for key in value):
         if sorted(value) != list(range(len(value))):
-            raise SettingsError([f"a list is set by its indexes {sorted(value)}: they must go 0, 1, 2 without a gap"])
-        return [_listed(value[index]) for index in sorted(value)]
-    return {key: _listed(member) for key, member in value.items()}
+            told = f"a list is set by its indexes {sorted(value)}: they must go 0, 1, 2 without a gap"
+            raise SettingsError([f"{name.removeprefix('.')}: {told}"])
+        return [_listed(value[index], f"{name}.{index}") for index in sorted(value)]
+    return {key: _listed(member, f"{name}.{key}") for key, member in value.items()}
 
 
 def here() -> tuple[Mapping[str, str], Path]:

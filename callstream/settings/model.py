@@ -7,18 +7,19 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from callstream.agents.alarms.options import AlarmOptions
-from callstream.agents.delivery import DeliveryOptions
-from callstream.agents.inference.options import InferenceOptions
+from callstream.agents.delivery import DeliveryOptions, SinkOptions
+from callstream.agents.inference.options import InferenceOptions, UnusableSecret
 from callstream.agents.letters.options import LetterOptions
 from callstream.agents.notification import NotifyOptions
 from callstream.settings.errors import SettingsError
-from callstream.settings.explain import Setting, problems, settings_in_force
-from callstream.settings.gather import Gathered, gather, here
+from callstream.settings.explain import Setting, dotted, problems, settings_in_force
+from callstream.settings.gather import Gathered, Path_, gather, here
 from callstream.streams.blobs import BlobOptions
 from callstream.streams.broker import BrokerOptions
-from callstream.streams.engine import EngineOptions
+from callstream.streams.engine_options import EngineOptions
+from callstream.streams.keys import Name
 from callstream.streams.logs import LogOptions
-from callstream.streams.tracing import TracingOptions
+from callstream.streams.tracing_options import TracingOptions
 from callstream.streams.wire import MAX_RECORD_BYTES
 from callstream.web.options import WebOptions
 
@@ -54,6 +55,7 @@ class Settings(BaseSettings):
     retention_hours: Hours = Field(default=24 * 7, description="how long events stay on the topics")
     seen_hours: Hours = Field(default=24, description="how long a repeated submission is recognised")
     finished_hours: Hours = Field(default=24 * 7, description="how long the status of an ended task can be asked for")
+    usage_days: int = Field(default=400, ge=1, le=3660, description="how many days what calls cost can be asked for")
 
     worker_processes: int = Field(default=1, ge=1, le=64, description="processes of a worker for CPU-heavy steps")
 
@@ -62,6 +64,9 @@ class Settings(BaseSettings):
     web: WebOptions = Field(default_factory=WebOptions, description="the HTTP side")
     inference: InferenceOptions = Field(default_factory=InferenceOptions, description="models and their limits")
     delivery: DeliveryOptions = Field(default_factory=DeliveryOptions, description="the catalogue's database")
+    sinks: dict[Name, SinkOptions] = Field(
+        default_factory=dict, max_length=100, description="stores that steps write to, by name"
+    )
     notify: NotifyOptions = Field(default_factory=NotifyOptions, description="callbacks to callers")
     letters: LetterOptions = Field(default_factory=LetterOptions, description="dead letters")
     alarms: AlarmOptions = Field(default_factory=AlarmOptions, description="when somebody has to look")
@@ -134,6 +139,29 @@ def load() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError(problems(Settings, error, gathered)) from None
+
+
+def check_secrets(settings: Settings) -> None:
+    """Look at every key, key file and secret header of model endpoints and sinks. Raises SettingsError.
+
+    `load` does not: a client needs none, and may not be able to read them.
+    """
+    gathered, found = _gathered(), []
+    for pool, its in settings.inference.pools.items():
+        for number, endpoint in enumerate(its.endpoints):
+            try:
+                endpoint.secret_headers()
+            except UnusableSecret as error:
+                path: Path_ = ("inference", "pools", pool, "endpoints", number, *error.place)
+                found.append(f"{dotted(path)} ({gathered.origin(path) or 'default'}): {error}")
+    for name, sink in settings.sinks.items():
+        try:
+            sink.secret(name)
+        except UnusableSecret as error:
+            path = ("sinks", name, *error.place)
+            found.append(f"{dotted(path)} ({gathered.origin(path) or 'default'}): {error}")
+    if found:
+        raise SettingsError(found)
 
 
 def origins(settings: Settings) -> tuple[Setting, ...]:

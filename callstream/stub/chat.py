@@ -1,12 +1,15 @@
 """`POST /v1/chat/completions`: the request checked, the answer written. Pure."""
 
+import json
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from callstream.stub import tokens
 from callstream.stub.chance import digest
 from callstream.stub.errors import bad_request
 from callstream.stub.prompt import Message, directives, read_brief
+from callstream.stub.shaped import schema_of, shaped
 from callstream.stub.translation import translate
 from callstream.stub.work import Json, Work
 from callstream.stub.writer import write_copy
@@ -23,7 +26,7 @@ def chat_work(body: Json, seed: int, created: int) -> Work:
     model = _text(body, "model", DEFAULT_MODEL)
     user_text = "\n".join(message.text for message in messages if message.role == "user")
     said = directives(user_text)
-    text, finish = _reply(messages, said, _most_tokens(body), seed)
+    text, finish = _reply(messages, said, _most_tokens(body), (seed, schema_of(body.get("response_format"))))
     prompt_tokens = tokens.count_prompt(
         [message.text for message in messages],
         len(messages),
@@ -79,12 +82,20 @@ def chunks(work: Work, usage: bool) -> Iterator[Json]:
         yield {**head, "choices": [], "usage": work.answer["usage"]}
 
 
-def _reply(messages: tuple[Message, ...], said: dict[str, str], most: int | None, seed: int) -> tuple[str, str]:
+def _reply(
+    messages: tuple[Message, ...], said: dict[str, str], most: int | None, how: tuple[int, Json | None]
+) -> tuple[str, str]:
+    seed, schema = how
     if "say" in said:
         text = said["say"]
+    elif schema is not None:
+        brief = read_brief(messages)
+        put = partial(translate, language=brief.language, terms=brief.terms) if brief.translate else str
+        text = json.dumps(shaped(schema, messages[-1].text, seed, put), ensure_ascii=False)
     else:
         brief = read_brief(messages)
-        text = translate(brief.text, brief.language) if brief.translate else write_copy(brief, seed)
+        told = translate(brief.text, brief.language, brief.terms) if brief.translate else None
+        text = told or write_copy(brief, seed)
     if most is not None and tokens.count(text) > most:
         return tokens.cut(text, most), "length"
     return text, "stop"

@@ -13,7 +13,7 @@ from callstream.stub.server import explain
 
 
 def stub(**given: object) -> None:
-    """Run the stub model server: OpenAI-compatible, seeded, with limits and faults that can be set."""
+    """Run the stub model server. OpenAI-compatible, seeded, with limits and faults that can be set."""
     try:
         options = StubOptions.model_validate(
             {name: value for name, value in given.items() if value is not None} | _fail(given)

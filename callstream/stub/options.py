@@ -44,8 +44,9 @@ class Behaviour(BaseModel):
 
     @model_validator(mode="after")
     def _one_fault_a_call(self) -> Self:
-        if sum(self.fail.values()) > 1 + 1e-9:
-            raise ValueError(f"the probabilities in fail add up to {sum(self.fail.values()):g}; at most 1 is possible")
+        if (total := sum(self.fail.values())) > 1 + 1e-9:
+            given = ", ".join(f"{kind}={probability:g}" for kind, probability in self.fail.items())
+            raise ValueError(f"the probabilities in fail ({given}) add up to {total:g}; at most 1 is possible")
         return self
 
     @property

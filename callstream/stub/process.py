@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import IO, Any
 from urllib.parse import urlencode
 
+from callstream.streams.foreseen import Foreseen
+
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 ASK_SECONDS = 30.0
 MOST_ERROR_BYTES = 2_000
 
 
-class StubFailedError(RuntimeError):
+class StubFailedError(Foreseen, RuntimeError):
     """The stub did not start, or refused what it was told."""
 
 

@@ -15,6 +15,12 @@ LANGUAGES = {
     "de": ("de", "german", "deutsch", "allemand", "德文", "德语"),
     "fr": ("fr", "french", "französisch", "français", "francais", "法文", "法语"),
 }
+TRANSLATED = {
+    **LANGUAGES,
+    "es": ("es", "spanish", "spanisch", "espagnol", "español", "西班牙语"),
+    "it": ("it", "italian", "italienisch", "italien", "italiano", "意大利语"),
+}
+"""What it translates into, beside what it writes."""
 NAMES = {
     "brand": ("brand", "maker", "品牌"),
     "category": ("category", "type", "product_type", "product type", "品类", "类别", "类目", "类型"),
@@ -41,7 +47,7 @@ MOST_NAME_CHARS = 40
 MOST_VALUE_CHARS = 400
 
 _FIELD = {alias: name for name, aliases in NAMES.items() for alias in aliases}
-_LANGUAGE = {alias: code for code, aliases in LANGUAGES.items() for alias in aliases}
+_LANGUAGE = {alias: code for code, aliases in TRANSLATED.items() for alias in aliases}
 _CATEGORY = {
     # A compound ends in its kind ("Laufschuhe", "teacup"), so only the end of a word counts; Chinese knows no ends.
     category: re.compile(
@@ -55,7 +61,10 @@ _DIRECTIVE = re.compile(
     r"(?<![\w-])stub-([a-z]{1,20}):[ \t]*(.*?)[ \t]*(?=$|(?<![\w-])stub-[a-z]{1,20}:)", re.MULTILINE
 )
 _TRANSLATION = re.compile(r"\btranslat|übersetz|tradui|翻译", re.IGNORECASE)
-_TARGET = re.compile(r"\b(?:into|to|ins?|en)\s+([^\W\d_]{2,20})|(?:成|为|到)\s*(\w{2})", re.IGNORECASE)
+_TARGET = re.compile(
+    r"\b(?:into|to|ins?|en)\s+(?:simplified\s+)?([^\W\d_]{2,20})|(?:成|为|到)\s*(\w{2})", re.IGNORECASE
+)
+_TERM = re.compile(r"^[ \t]*(?:[-*][ \t]+)?([^=\n]{1,80}?)[ \t]*=[ \t]*(\S[^\n]{0,79})$", re.MULTILINE)
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -71,7 +80,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Brief:
-    """What to write. `attributes` go by the names in NAMES, but for those that have a field of their own."""
+    """What to write. `attributes` go by the names in NAMES, but for those that have a field of their own.
+
+    `terms` are translations that the instructions demand, by the term in lower case.
+    """
 
     attributes: dict[str, str] = field(default_factory=dict)
     features: tuple[str, ...] = ()
@@ -79,6 +91,7 @@ class Brief:
     language: str = "en"
     translate: bool = False
     text: str = ""
+    terms: dict[str, str] = field(default_factory=dict)
 
 
 def directives(text: str) -> dict[str, str]:
@@ -107,18 +120,25 @@ def read_brief(messages: tuple[Message, ...]) -> Brief:
     system = "\n".join(message.text for message in messages if message.role in ("system", "developer"))
     found = _attributes(text)
     translate = bool(_TRANSLATION.search(system))
-    named = language_code(found.pop("language", ("",))[0]) or _target(system)
+    named = language_code(found.pop("language", ("",))[0], translate) or _target(system, translate)
     features = found.pop("features", ())
     attributes = {name: ", ".join(values) for name, values in found.items()}
     category = category_of(attributes.pop("category", "") or attributes.get("title", ""))
     fallback = "zh" if _CHINESE.search(text) and not translate else "en"
-    return Brief(attributes, features, category, named or fallback, translate, text)
+    terms = {term.lower(): told for term, told in _TERM.findall(system)} if translate else {}
+    return Brief(attributes, features, category, named or fallback, translate, text, terms)
 
 
-def language_code(name: str) -> str | None:
-    """`en` for "English", "EN-gb" or "英文"; None for a language the stub does not write."""
+def language_code(name: str, translate: bool = False) -> str | None:
+    """`en` for "English", "EN-gb" or "英文"; None for a language that the stub does not write, or translate into."""
     lowered = name.strip().lower()
-    return _LANGUAGE.get(lowered) or _LANGUAGE.get(re.split(r"[-_ ]", lowered, maxsplit=1)[0])
+    code = _LANGUAGE.get(lowered) or _LANGUAGE.get(re.split(r"[-_ ]", lowered, maxsplit=1)[0])
+    return code if code in (TRANSLATED if translate else LANGUAGES) else None
+
+
+def field_lines(text: str) -> dict[str, str]:
+    """What the lines `name: value` of a text say, by name in lower case."""
+    return {name.strip().lower(): value.strip() for name, value in _LINE.findall(text)}
 
 
 def category_of(text: str) -> str:
@@ -126,9 +146,9 @@ def category_of(text: str) -> str:
     return next((category for category, pattern in _CATEGORY.items() if pattern.search(text)), "other")
 
 
-def _target(system: str) -> str | None:
+def _target(system: str, translate: bool) -> str | None:
     for western, chinese in _TARGET.findall(system):
-        code = language_code(western or chinese)
+        code = language_code(western or chinese, translate)
         if code:
             return code
     return None

@@ -74,7 +74,7 @@ class StubServer:
 
     async def _embeddings(self, request: web.BaseRequest) -> web.StreamResponse:
         body = read_json(await request.read())
-        return await self._desk.serve(request, embedding_work(body, self._options.seed))
+        return await self._desk.serve(request, embedding_work(body))
 
     async def _moderations(self, request: web.BaseRequest) -> web.StreamResponse:
         body = read_json(await request.read())
@@ -135,5 +135,6 @@ def explain(error: ValidationError) -> str:
 
 
 def _explain_one(detail: ErrorDetails) -> str:
-    name = ".".join(map(str, detail["loc"])) or "settings"
-    return f"{name} = {json.dumps(detail['input'], default=str)[:80]}: {detail['msg']}"
+    name, told = ".".join(map(str, detail["loc"])), detail["msg"].removeprefix("Value error, ")
+    # Of all together the message says which do not fit.
+    return f"{name} = {json.dumps(detail['input'], default=str)[:80]}: {told}" if name else told

@@ -1,4 +1,7 @@
-"""`POST /v1/embeddings`: seeded vectors in which texts that share words lie near each other. Pure."""
+"""`POST /v1/embeddings`: vectors in which texts that share words lie near each other. Pure.
+
+They are the same whatever the seed is, as those of a model are: an index that was made of them can be kept.
+"""
 
 import base64
 import math
@@ -15,10 +18,11 @@ DEFAULT_DIMENSIONS = 256
 MOST_DIMENSIONS = 3072
 MOST_INPUTS = 2048
 DEFAULT_MODEL = "stub-embedding"
+SEED = 7
 _WORD = re.compile(r"[\u4e00-\u9fff]|\w+")
 
 
-def embedding_work(body: Json, seed: int) -> Work:
+def embedding_work(body: Json) -> Work:
     """One vector an input, of unit length. Raises ApiError 400."""
     given = body.get("input")
     texts = [given] if isinstance(given, str) else given
@@ -37,7 +41,7 @@ def embedding_work(body: Json, seed: int) -> Work:
     model = body.get("model", DEFAULT_MODEL)
     if not isinstance(model, str):
         raise bad_request("model must be a text")
-    vectors = [embed(text, dimensions, seed) for text in texts]
+    vectors = [embed(text, dimensions) for text in texts]
     total = sum(map(tokens.count, texts))
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(vector) if form == "base64" else vector}
@@ -45,22 +49,22 @@ def embedding_work(body: Json, seed: int) -> Work:
     ]
     usage = {"prompt_tokens": total, "total_tokens": total}
     answer: Json = {"object": "list", "data": data, "model": model, "usage": usage}
-    return Work(f"embedding-{digest(seed, model, *texts).hex()[:24]}", model, answer, total)
+    return Work(f"embedding-{digest(SEED, model, *texts).hex()[:24]}", model, answer, total)
 
 
-def embed(text: str, dimensions: int, seed: int) -> list[float]:
+def embed(text: str, dimensions: int) -> list[float]:
     """The sum of its words' directions, scaled to length 1."""
     total = [0.0] * dimensions
     for word in _WORD.findall(text.lower()) or [text]:
-        for place, value in enumerate(_direction(word, dimensions, seed)):
+        for place, value in enumerate(_direction(word, dimensions)):
             total[place] += value
     length = math.sqrt(sum(value * value for value in total)) or 1.0
     return [value / length for value in total]
 
 
 @lru_cache(maxsize=1024)
-def _direction(word: str, dimensions: int, seed: int) -> tuple[float, ...]:
-    raw = b"".join(digest(seed, word, block) for block in range(-(-dimensions // 32)))
+def _direction(word: str, dimensions: int) -> tuple[float, ...]:
+    raw = b"".join(digest(SEED, word, block) for block in range(-(-dimensions // 32)))
     return tuple(byte - 127.5 for byte in raw[:dimensions])
 
 

@@ -36,7 +36,7 @@ def chain_for(context: Context, submission: Submission) -> Chain:
         chain.input.model_validate(submission.input)
     except ValidationError as error:
         context.metrics.submissions.labels(chain.name, "refused").inc()
-        raise invalid(error, at="/input") from None
+        raise invalid(error, submission.input, at="/input") from None
     return chain
 
 

@@ -9,6 +9,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
 from callstream.streams.chain import Chains
+from callstream.tables.profiles import MAX_PROFILE_BYTES
 from callstream.web.access import guard
 from callstream.web.alarms import get_alarms
 from callstream.web.blobs import post_blob
@@ -23,13 +24,16 @@ from callstream.web.latency import get_latency
 from callstream.web.metrics import Metrics
 from callstream.web.options import Role, WebOptions
 from callstream.web.pages import PAGES, Pages, get_home, get_static, get_task_page, html_problems
+from callstream.web.pool_rules import delete_rule, get_rules, put_rule
 from callstream.web.pools import get_pools
 from callstream.web.port import GatewayPort
 from callstream.web.problems import problems
+from callstream.web.profiles import delete_profile, put_profile
 from callstream.web.proxy import Proxy
 from callstream.web.recent import Recent
 from callstream.web.replays import post_replay
-from callstream.web.reviews import get_review, get_reviews, post_review
+from callstream.web.review_pages import get_review_page, get_reviews_page
+from callstream.web.reviews import get_review, get_reviews, post_claim, post_release, post_review
 from callstream.web.schedules import (
     delete_schedule,
     get_schedule,
@@ -45,6 +49,7 @@ from callstream.web.status import get_health, get_live, get_metrics, get_ready
 from callstream.web.streams import Streams
 from callstream.web.tables import get_row, get_rows, get_tables, get_tables_json
 from callstream.web.tasks import get_task, post_task
+from callstream.web.usage import get_usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,10 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/reviews", get_reviews, Role.REVIEW),
         Route("GET", "/v1/reviews/{id}", get_review, Role.REVIEW),
         Route("POST", "/v1/reviews/{id}", post_review, Role.REVIEW, json),
+        Route("POST", "/v1/reviews/{id}/claim", post_claim, Role.REVIEW, json),
+        Route("POST", "/v1/reviews/{id}/release", post_release, Role.REVIEW, json),
+        Route("PUT", "/v1/profiles/{user}", put_profile, Role.SUBMIT, MAX_PROFILE_BYTES),
+        Route("DELETE", "/v1/profiles/{user}", delete_profile, Role.SUBMIT),
         Route("GET", "/v1/schedules", get_schedules, Role.SUBMIT),
         Route("GET", "/v1/schedules/{name}", get_schedule, Role.SUBMIT),
         Route("PUT", "/v1/schedules/{name}", put_schedule, Role.SUBMIT, json),
@@ -137,7 +146,11 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/v1/health/ready", get_ready, None),
         Route("GET", "/v1/tables", get_tables_json, Role.OPERATE),
         Route("GET", "/v1/latency", get_latency, Role.OPERATE),
+        Route("GET", "/v1/usage", get_usage, Role.SUBMIT),
         Route("GET", "/v1/pools", get_pools, Role.OPERATE),
+        Route("GET", "/v1/pools/rules", get_rules, Role.OPERATE),
+        Route("PUT", "/v1/pools/{pool}/rules/{rule}", put_rule, Role.OPERATE, json),
+        Route("DELETE", "/v1/pools/{pool}/rules/{rule}", delete_rule, Role.OPERATE, json),
         Route("GET", "/v1/alarms", get_alarms, Role.OPERATE),
         Route("GET", "/v1/control", get_control, Role.OPERATE),
         Route("POST", "/v1/control/cancel", post_cancel_many, Role.OPERATE, json),
@@ -147,6 +160,8 @@ def _routes(options: WebOptions) -> tuple[Route, ...]:
         Route("GET", "/metrics", get_metrics, Role.OPERATE),
         Route("GET", "/", get_home, Role.SUBMIT),
         Route("GET", "/tasks/{id}", get_task_page, Role.SUBMIT),
+        Route("GET", "/reviews", get_reviews_page, Role.REVIEW),
+        Route("GET", "/reviews/{id}", get_review_page, Role.REVIEW),
         Route("GET", "/tables", get_tables, Role.OPERATE),
         Route("GET", "/tables/{table}", get_rows, Role.OPERATE),
         Route("GET", "/tables/{table}/row", get_row, Role.OPERATE),

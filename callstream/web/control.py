@@ -89,8 +89,8 @@ async def post_cancel(request: web.Request) -> web.StreamResponse:
     if row is None:
         raise unknown(task)
     if has_ended(row) and row["state"] != "cancelled":
-        raise Problem(409, "already-ended", f"task {task!r} cannot be cancelled any more: it is {row['state']}")
-    cancel, repeated = await _cancel(context, row, _by(caller, asked), asked)
+        raise _ended(row, "cancelled")
+    cancel, repeated = await _cancel(context, row, by_whom(caller, asked.by), asked)
     status_url = f"/v1/tasks/{task}"
     headers = {"Location": status_url} | ({REPLAYED: "true"} if repeated else {})
     answer = {"id": task, "status_url": status_url, "state": row["state"], "cancel": cancel}
@@ -102,29 +102,38 @@ async def post_cancel_many(request: web.Request) -> web.Response:
     context, caller = request.app[CONTEXT], request[CALLER]
     asked = validated(CancelMany, await read_json(request, context.options.max_body_bytes))
     if asked.filter is not None:
-        return await _cancel_filter(context, asked.filter, _by(caller, asked), asked)
+        return await _cancel_filter(context, asked.filter, by_whom(caller, asked.by), asked)
     owner = Caller(asked.tenant or caller.tenant, caller.role)
     here: list[str] = []
     away: dict[str, list[str]] = {}
     for task in dict.fromkeys(asked.tasks or ()):
         peer = None if HOP in request.headers else context.port.owner(task_key(owner.tenant, task))
         (here if peer is None else away.setdefault(peer, [])).append(task)
-    told_here = await asyncio.gather(*(_cancel_one(context, owner, task, _by(caller, asked), asked) for task in here))
+    told_here = await asyncio.gather(
+        *(_cancel_one(context, owner, task, by_whom(caller, asked.by), asked) for task in here)
+    )
     answers = await asyncio.gather(*(_ask(context, request, peer, asked, tasks) for peer, tasks in away.items()))
     rows = {one["id"]: one for one in (*told_here, *(one for answer in answers for one in answer))}
     return json_response({"tasks": [rows[task] for task in dict.fromkeys(asked.tasks or ())]}, status=202)
 
 
-async def post_pause(request: web.Request) -> web.Response:
-    """POST /v1/control/pause: 202, or 200 with the pause that is in force already."""
+async def post_pause(request: web.Request) -> web.StreamResponse:
+    """POST /v1/control/pause: 202, or 200 with the pause that is in force already; 409 for a task that has ended."""
     context, caller = request.app[CONTEXT], request[CALLER]
-    asked = validated(Pausing, await read_json(request, context.options.max_body_bytes))
+    raw = await read_as(request, context.options.max_body_bytes, "application/json")
+    asked = validated(Pausing, parse(raw, context.options.max_body_bytes))
     scope = _scope(asked.scope, caller)
-    _check_known(context, scope)
+    if scope.task is not None and scope.tenant is not None:
+        owner = None if HOP in request.headers else context.port.owner(task_key(scope.tenant, scope.task))
+        if owner is not None:
+            return await context.proxy.forward(request, owner, raw)
+        await _check_running(context, Caller(scope.tenant, caller.role), scope.task)
+    else:
+        _check_known(context, scope.kind, getattr(scope, scope.kind), "#/scope", "paused")
     if (found := context.port.controls.pause_of(scope)) is not None:
         return json_response(told(found), headers={REPLAYED: "true"})
-    pause = Switch(at=context.clock(), by=_by(caller, asked), reason=asked.reason, scope=scope, paused=True)
-    await _command(context, pause)
+    pause = Switch(at=context.clock(), by=by_whom(caller, asked.by), reason=asked.reason, scope=scope, paused=True)
+    await give(context, pause)
     return json_response(told(pause), status=202)
 
 
@@ -138,7 +147,7 @@ async def post_resume(request: web.Request) -> web.Response:
         raise Problem(409, "not-paused", f"{scope} is not paused; GET /v1/control lists what is")
     # Later than the pause, whatever the clocks of two gateways say.
     at = max(context.clock(), found.at)
-    await _command(context, Switch(at=at, by=_by(caller, asked), reason=asked.reason, scope=scope, paused=False))
+    await give(context, Switch(at=at, by=by_whom(caller, asked.by), reason=asked.reason, scope=scope, paused=False))
     return json_response({"scope": told(found)["scope"], "paused_since": found.at, "resumed": at}, status=202)
 
 
@@ -156,11 +165,13 @@ async def get_control(request: web.Request) -> web.Response:
 
 
 async def _cancel_filter(context: Context, given: Selection, by: str, how: Cancelling) -> web.Response:
+    if given.chain is not None:
+        _check_known(context, "chain", given.chain, "#/filter", "cancelled")
     now = context.clock()
     before = now if given.created_before is None else min(given.created_before, now)
     selected = given.model_dump(exclude={"created_before"})
     cancel = CancelFilter(at=now, by=by, reason=how.reason, before=before, rollback=how.rollback, **selected)
-    await _command(context, cancel)
+    await give(context, cancel)
     return json_response({"filter": told(cancel)}, status=202)
 
 
@@ -182,7 +193,7 @@ async def _cancel(context: Context, row: Json, by: str, how: Cancelling) -> tupl
         before=max(now, row["created"]),
         rollback=how.rollback,
     )
-    await _command(context, cancel)
+    await give(context, cancel)
     return shown(cancel), False
 
 
@@ -208,7 +219,7 @@ async def _ask(context: Context, request: web.Request, peer: str, asked: CancelM
     return [rows.get(task, {"id": task, "outcome": "unreached"}) for task in tasks]
 
 
-async def _command(context: Context, command: AnyCommand) -> None:
+async def give(context: Context, command: AnyCommand) -> None:
     """Put a command on the log. Raises Problem 409 where no more of its kind are kept, Unavailable."""
     try:
         context.port.controls.require_room(command)
@@ -222,19 +233,32 @@ def _scope(scope: Scope, caller: Caller) -> Scope:
     return scope if scope.task is None or scope.tenant else scope.model_copy(update={"tenant": caller.tenant})
 
 
-def _check_known(context: Context, scope: Scope) -> None:
+async def _check_running(context: Context, owner: Caller, task: str) -> None:
+    """Raises Problem 404 for a task that nobody knows, 409 for one that has ended."""
+    row = await find(context, owner, task)
+    if row is None:
+        raise unknown(task)
+    if has_ended(row):
+        raise _ended(row, "paused")
+
+
+def _ended(row: Json, done: str) -> Problem:
+    return Problem(409, "already-ended", f"task {row['id']!r} cannot be {done} any more: it is {row['state']}")
+
+
+def _check_known(context: Context, kind: str, name: str, place: str, done: str) -> None:
     """Raises Problem 422 for a chain, a service or a pool that nobody here knows: a typing error would stop nothing."""
     chains = context.chains
     known = {
         "chain": {chain.name for chain in chains},
         "service": ({"intake", "review", "notify", TIMER} | set(chains.services())) - NEVER_PAUSED,
-        "pool": set(context.port.pool_names()),
-    }.get(scope.kind)
-    name = getattr(scope, scope.kind)
+        "pool": set(context.port.pool_models()),
+    }.get(kind)
     if known is not None and name not in known:
         names = ", ".join(sorted(known)) or "none"
-        raise unacceptable(f"#/scope/{scope.kind}", f"no {scope.kind} {name!r} can be paused here; there are: {names}")
+        raise unacceptable(f"{place}/{kind}", f"no {kind} {name!r} can be {done} here; there are: {names}")
 
 
-def _by(caller: Caller, why: Why) -> str:
-    return why.by or f"{caller.tenant} ({caller.role.name.lower()})"
+def by_whom(caller: Caller, named: str | None) -> str:
+    """Who gives a command, as audits have it: who is named, else the caller's tenant and role."""
+    return named or f"{caller.tenant} ({caller.role.name.lower()})"

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from callstream.agents.letters.commands import Action, Command
-from callstream.agents.letters.cost import cost_of
 from callstream.agents.letters.redrive import CannotRedrive, InputRefused, edited, redriven, refusal, starts
 from callstream.streams.chain import NotRehearsable
 from callstream.streams.event import Event, Json
 from callstream.streams.expressions import BadExpression, Expression
 from callstream.streams.keys import TENANT_PATTERN, task_key
+from callstream.streams.spend import totals
 from callstream.tables import letters
 from callstream.tables.letters import KINDS, STATES, UNREADABLE, WAITING, letter_key, summary
 from callstream.web.access import CALLER
@@ -235,8 +235,7 @@ def _shown(request: web.Request, letter: Letter) -> Json:
     body = letter.event.body
     told: Json = {"input": letter.event.input, "outputs": body.outputs, "deadline": letter.event.deadline}
     told["steps"] = [hop.model_dump(mode="json", exclude_defaults=True) for hop in body.trail]
-    prices = request.app[CONTEXT].port.letters.prices
-    told["cost"] = cost_of((hop.usage for hop in body.trail if hop.usage is not None and hop.usage.calls), prices)
+    told |= totals(spend for hop in body.trail for spend in hop.spends)
     told["traceback"] = body.failure.traceback if body.failure is not None else ""
     try:
         told["can_begin_at"] = [] if body.end is not None else starts(letter.event, request.app[CONTEXT].chains)

@@ -48,10 +48,6 @@ class Many(Strict):
         return self
 
 
-class RedriveMany(Redrive, Many):
-    """Redrive them: every waiting letter if nothing is said."""
-
-
 class Some(Decision, Many):
     """A decision about letters that are named: `where` or `tasks` is needed, `true` is every waiting letter."""
 
@@ -60,6 +56,10 @@ class Some(Decision, Many):
         if self.tasks is None and not self.where.strip():
             raise ValueError("say which letters: tasks, or where (true: every waiting letter)")
         return self
+
+
+class RedriveMany(Redrive, Some):
+    """Redrive them."""
 
 
 class DiscardMany(Some):

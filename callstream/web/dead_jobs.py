@@ -26,7 +26,7 @@ ENDED = ("done", "cancelled")
 
 
 async def post_job(request: web.Request) -> web.Response:
-    """POST /v1/dead/redrive {where? or tasks?, rate?, from_step?, ask_again?, reason?, by?}: a job, as all of these."""
+    """POST /v1/dead/redrive {where or tasks, rate?, from_step?, ask_again?, reason?, by?}: a job, as all of these."""
     asked = await _read(request, RedriveMany)
     more = {"from_step": asked.from_step, "ask_again": asked.ask_again}
     return await _begin(request, asked, _command(request, asked, Does.REDRIVE).model_copy(update=more))
@@ -88,10 +88,11 @@ async def get_jobs(request: web.Request) -> web.Response:
 
 
 async def get_job(request: web.Request) -> web.Response:
-    """GET /v1/dead/jobs/{id}: how far a job has come."""
+    """GET /v1/dead/jobs/{id}: how far a job has come; `accepted` until the first partition has begun with it."""
     job = _job(request)
     if HOP in request.headers:
-        return json_response({"parts": request.app[CONTEXT].port.letters.job(job)})
+        box = request.app[CONTEXT].port.letters
+        return json_response({"parts": box.job(job), "accepted": box.accepted(job)})
     return json_response(await _whole(request, job))
 
 
@@ -111,16 +112,19 @@ async def post_job_move(request: web.Request) -> web.Response:
 
 
 async def _whole(request: web.Request, job: Job) -> Json:
-    """A job with its parts on every gateway. Raises Problem 404."""
+    """A job with its parts on every gateway, or as it was accepted where none has begun. Raises Problem 404."""
     box = request.app[CONTEXT].port.letters
-    parts = box.job(job)
+    parts, accepted = box.job(job), box.accepted(job)
     answers = await ask_peers(request, f"/v1/dead/jobs/{job.id}")
     for told in answers.values():
         parts += (told or {}).get("parts", ())
-    if not parts:
-        raise Problem(404, "unknown-job", f"no job {job.id!r} is kept; ended ones are kept for a while")
+        accepted = accepted or (told or {}).get("accepted")
     silent = sum(told is None for told in answers.values())
-    return whole_job(parts, box.partitions) | {"silent_gateways": silent}
+    if parts:
+        return whole_job(parts, box.partitions) | {"silent_gateways": silent}
+    if accepted is None:
+        raise Problem(404, "unknown-job", f"no job {job.id!r} is kept; ended ones are kept for a while")
+    return whole_job([accepted], box.partitions) | {"missing": box.partitions, "silent_gateways": silent}
 
 
 async def _decision(request: web.Request) -> Decision:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from callstream.streams.event import Priority
-from callstream.streams.keys import id_from_idempotency_key
+from callstream.streams.keys import given_id, id_from_idempotency_key
 from callstream.streams.submission import Order, check_start, parse_deadline, parse_run_at
 from callstream.streams.wire import BINARY_TYPE, STRUCTURED_TYPE, BadEvent, check_attributes, split_structured
 from callstream.web.access import CALLER, Caller
@@ -76,11 +76,18 @@ def _decoded(name: str, value: str) -> str:
         raise BadEvent(f"header {name[:40]!r} is not UTF-8") from None
 
 
+def _given(subject: str) -> str:
+    try:
+        return given_id(checked_id(subject))
+    except ValueError as error:
+        raise Problem(400, "bad-id", f"attribute 'subject': {error}") from None
+
+
 def _order(attributes: Mapping[str, str], caller: Caller, now: float) -> Order:
     if attributes.get("tenant", caller.tenant) != caller.tenant:
         raise Problem(403, "other-tenant", "the event's tenant is not the one of the key")
     if "subject" in attributes:
-        task = checked_id(attributes["subject"])
+        task = _given(attributes["subject"])
     else:
         source = attributes["source"]
         task = id_from_idempotency_key(f"{len(source)}:{source}:{attributes['id']}")

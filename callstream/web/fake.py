@@ -11,21 +11,25 @@ from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand, as_value
 from callstream.agents.control.controls import Controls
 from callstream.agents.letters.rehearsal import Rehearsal
-from callstream.agents.review import Verdict
+from callstream.agents.review import Command, ReviewDesk, Verdict, command_event, refusal, said_in
+from callstream.agents.review.fold import shown
 from callstream.agents.schedules.command import apply, read_command
 from callstream.agents.schedules.directory import Directory
 from callstream.streams import strict_json
 from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
+from callstream.streams.fakes import MemoryCell
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.replay.lineage import Manner, child_of, named
 from callstream.streams.topics import INTAKE, topic_of
 from callstream.streams.wire import encode
+from callstream.tables.tasks import ENDED
+from callstream.tables.usage import UsageKey, grouped
 from callstream.web.fake_letters import FakeLetters
+from callstream.web.held import held_event, review_in, shown_to_all
 from callstream.web.hub import Hub, Update
 from callstream.web.letters import LetterBox
 from callstream.web.port import (
-    ENDED,
     Health,
     LatencyWindow,
     NotHeld,
@@ -37,9 +41,13 @@ from callstream.web.port import (
     TableInfo,
     Unavailable,
     UnknownTable,
+    UsageQuery,
+    VerdictRefused,
     Window,
 )
 from callstream.web.rows import accepted
+from callstream.web.usage_rows import wanted
+from callstream.web.waiting import Query, entry_of, place_of
 
 PARTITIONS = 4
 
@@ -57,6 +65,8 @@ class FakePort:
         self.tables_by_name: dict[str, dict[bytes, Json]] = {"tasks": {}}
         self.services = {"tasks": "gateway"}
         self.windows: dict[Window, list[LatencyWindow]] = {}
+        self.budgets_told: list[Json] = []
+        self.spent: list[tuple[UsageKey, Json]] = []
         self.state = Health(live=True, ready=True)
         self.unavailable = ""
         self.swept: set[str] = set()
@@ -64,15 +74,19 @@ class FakePort:
         self.others: tuple[str, ...] = ()
         self.replicas: Json = {}
         self.calls: dict[tuple[str, str], Json] = {}
+        self.in_flight: dict[tuple[str, str], Json] = {}
         self.commands: list[Event] = []
         self.obeys = True
         self.schedules = Directory()
+        self.profiles: dict[tuple[str, str], Json] = {}
         self.schedules.caught_up()
         self.alarms = Board()
         self.alarms.caught_up()
         self._chains = chains
         self._clock = clock
         self._hub = Hub(epoch)
+        self._desk = ReviewDesk(chains=chains)
+        self._reviews: dict[bytes, MemoryCell] = {}
         self._controls = Controls()
         self.dead = FakeLetters(chains, PARTITIONS, clock, Rehearsal(chains, None))
 
@@ -90,6 +104,10 @@ class FakePort:
         """What was put into `calls`."""
         return self.calls.get((tenant, task))
 
+    def calling(self, tenant: str, task: str) -> Json | None:
+        """What was put into `in_flight`."""
+        return self.in_flight.get((tenant, task))
+
     @property
     def controls(self) -> Controls:
         """What was commanded."""
@@ -100,9 +118,10 @@ class FakePort:
         self._check()
         self._controls.hear(command.key, as_value(command))
 
-    def pool_names(self) -> tuple[str, ...]:
+    def pool_models(self) -> dict[str, dict[str, str]]:
         """Those in `replicas`."""
-        return tuple(pool["pool"] for pools in self.replicas.values() for pool in pools)
+        found = [pool for pools in self.replicas.values() for pool in pools]
+        return {pool["pool"]: {one["endpoint"]: one["model"] for one in pool.get("endpoints", ())} for pool in found}
 
     @property
     def updates(self) -> Hub:
@@ -128,6 +147,13 @@ class FakePort:
         self.events.append(event)
         self._write(event.key, accepted(event, self._chains.current(event.chain)))
 
+    async def put_profile(self, tenant: str, user: str, profile: Json | None) -> None:
+        """Keep it."""
+        self._check()
+        self.profiles.pop((tenant, user), None)
+        if profile is not None:
+            self.profiles[tenant, user] = profile
+
     async def command_schedule(self, event: Event) -> None:
         """Keep the command and, if it `obeys`, change the schedule at once."""
         self._check()
@@ -139,15 +165,21 @@ class FakePort:
 
     async def task(self, tenant: str, task: str) -> Json | None:
         """The task's row."""
+        row = await self.review(tenant, task)
+        return None if row is None else shown_to_all(row)
+
+    async def review(self, tenant: str, task: str) -> Json | None:
+        """The task's whole row."""
         self._check()
         return self.tables_by_name["tasks"].get(task_key(tenant, task))
 
-    async def held(self, tenant: str, after: str | None, limit: int) -> list[Json]:
-        """Held tasks of a tenant, by id."""
+    async def reviews(self, tenant: str, query: Query) -> tuple[list[Json], bool]:
+        """Held tasks of a tenant, in order."""
         self._check()
         rows = (row for row in self.tables_by_name["tasks"].values() if row["tenant"] == tenant)
-        waiting = [row for row in rows if row["state"] == "held" and row["id"] > (after or "")]
-        return sorted(waiting, key=lambda row: str(row["id"]))[:limit]
+        held = sorted((row for row in rows if row["state"] == "held"), key=place_of)
+        found = [row for row in held if query.after is None or place_of(row) > query.after]
+        return [row for row in found if query.takes(entry_of(row))][: query.limit], True
 
     async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
         """Counted from the rows as they are."""
@@ -155,13 +187,27 @@ class FakePort:
         rows = (row for row in self.tables_by_name["tasks"].values() if row["state"] not in ENDED)
         return Counter((row["chain"], row["version"]) for row in rows if tenant in (None, row["tenant"])), True
 
-    async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
-        """Keep the verdict on a held task."""
+    async def say(self, tenant: str, task: str, command: Command) -> str:
+        """Keep a verdict on a held task and, if it `obeys`, have a desk of its own take in what is said."""
         self._check()
         row = self.tables_by_name["tasks"].get(task_key(tenant, task))
         if row is None or row["state"] != "held":
             raise NotHeld("it is not held")
-        self.verdicts.append((tenant, task, verdict))
+        held = held_event(row)
+        if isinstance(command, Verdict):
+            if wrong := refusal(held, command):
+                raise VerdictRefused(wrong)
+            self.verdicts.append((tenant, task, command))
+        event = command_event(held, command, self._clock())
+        if self.obeys:
+            cell = self._reviews.setdefault(held.key, MemoryCell())
+            if cell.value is None:
+                await self._desk.act(held, cell)
+                await cell.save({**(cell.value or {}), "review": review_in(row)})
+            await self._desk.act(event, cell)
+            if cell.value is not None:
+                self._change(row, review=shown(cell.value), state=_state_after(cell.value))
+        return said_in(event).mark
 
     async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
         """Give the new task a row that says what it is. Raises NotRecorded for steps in `swept`."""
@@ -204,6 +250,15 @@ class FakePort:
         self._check()
         return self.windows.get(window, [])
 
+    def budgets(self) -> list[Json]:
+        """What was put into `budgets_told`."""
+        return self.budgets_told
+
+    async def usage(self, query: UsageQuery) -> list[Json]:
+        """Sums of what `spent` holds."""
+        self._check()
+        return grouped((one for one in self.spent if wanted(one[0], query)), query.by)
+
     def advance(self, tenant: str, task: str, **hop: Any) -> None:
         """Finish the task's next step; `hop` replaces members of its entry in `steps`."""
         row = self._row(tenant, task)
@@ -229,9 +284,9 @@ class FakePort:
         """End the task; `members` (result, failure) join its row."""
         self._change(self._row(tenant, task), state=state, next=None, held=None, **members)
 
-    def hold(self, tenant: str, task: str, reason: str) -> None:
-        """Let the task wait for a person."""
-        self._change(self._row(tenant, task), state="held", held=reason)
+    def hold(self, tenant: str, task: str, reason: str, **members: Any) -> None:
+        """Let the task wait for a person; `members` (outputs, input, text, review) join its row."""
+        self._change(self._row(tenant, task), state="held", held=reason, **members)
 
     def touch(self, tenant: str, task: str) -> None:
         """Publish the task's row once more, changed in nothing but its time."""
@@ -244,7 +299,9 @@ class FakePort:
 
     def _write(self, key: bytes, row: Json) -> None:
         self.tables_by_name["tasks"][key] = row
-        self._hub.publish(Update(row["tenant"], row["id"], row["chain"], row["state"], len(row["steps"]), row))
+        self._hub.publish(
+            Update(row["tenant"], row["id"], row["chain"], row["state"], len(row["steps"]), shown_to_all(row))
+        )
 
     def _row(self, tenant: str, task: str) -> Json:
         return self.tables_by_name["tasks"][task_key(tenant, task)]
@@ -266,3 +323,10 @@ class FakePort:
     def _check(self) -> None:
         if self.unavailable:
             raise Unavailable(self.unavailable)
+
+
+def _state_after(review: Json) -> str:
+    """What a task does whose review has come that far."""
+    if review["state"] == "held":
+        return "held"
+    return "rejected" if review["verdict"]["verdict"] == "reject" else "running"

@@ -5,12 +5,12 @@ The same over Kafka and in memory: what it needs is a table and a way to send an
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from callstream.agents.letters.commands import Command, Job, to_partition, to_task
-from callstream.agents.letters.cost import Prices
-from callstream.agents.letters.parts import MOST_REFUSALS, job_key
+from callstream.agents.letters.parts import MOST_REFUSALS, job_key, part_of
 from callstream.agents.letters.rehearsal import Rehearsal
 from callstream.agents.letters.store import Shelf
 from callstream.streams import strict_json
@@ -30,6 +30,10 @@ MOST_GROUPED = 50_000
 MOST_GROUPS = 500
 MOST_JOBS = 100
 LOOK_SECONDS = 0.05
+ACCEPTED = "accepted"
+"""The state of a job that is on the log, and which no partition has yet begun."""
+ACCEPTED_SECONDS = 3600.0
+"""How long a gateway remembers the jobs that it has put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class LetterBox:
     clock: Callable[[], float] = time.time
     rate: float = 50.0
     """Redrives a second of a job that names none."""
-    prices: Prices = field(default_factory=dict)
+    _begun: OrderedDict[str, Json] = field(default_factory=OrderedDict)
 
     async def find(self, wanted: Wanted, after: bytes, limit: int) -> Found:
         """At least the first `limit` letters behind a key, if so many are within reach. Raises BadExpression."""
@@ -149,8 +153,18 @@ class LetterBox:
 
     async def all_partitions(self, command: Command) -> None:
         """Hand in what is decided about a job, to each partition. What was handed in before may be so again."""
-        events = [to_partition(command, one, self.partitions, self.clock()) for one in range(self.partitions)]
+        now = self.clock()
+        events = [to_partition(command, one, self.partitions, now) for one in range(self.partitions)]
         await asyncio.gather(*(self.send(event) for event in events))
+        if (part := part_of(None, command, self.clock())) is not None:
+            self._begun[part["job"]] = part | {"state": ACCEPTED}
+            while len(self._begun) > MOST_JOBS:
+                self._begun.popitem(last=False)
+
+    def accepted(self, job: Job) -> Json | None:
+        """A job that this gateway has put on the log, as a part of it will begin; None for one that is not so new."""
+        part = self._begun.get(job.id)
+        return part if part is not None and part["created"] > self.clock() - ACCEPTED_SECONDS else None
 
     def jobs(self) -> list[Json]:
         """The parts of the jobs in these partitions, each with its partition."""
@@ -238,7 +252,7 @@ def whole_job(parts: list[Json], partitions: int) -> Json:
     """A job from its parts: it is done when all are. Parts that no gateway tells of are `missing`."""
     first = parts[0]
     states = {part["state"] for part in parts}
-    state = next((one for one in ("running", "paused", "cancelled") if one in states), "done")
+    state = next((one for one in ("running", "paused", "cancelled", ACCEPTED) if one in states), "done")
     told: Json = {name: first[name] for name in ("job", "where", "rate", "by", "reason", "from_step", "ask_again")}
     counted = [part["matched"] for part in parts if part["matched"] is not None]
     told |= {"does": first.get("does", "redrive"), "tasks": len(first.get("tasks", ())), "patch": first.get("patch")}

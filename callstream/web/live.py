@@ -6,19 +6,19 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand, record_of
 from callstream.agents.control.controls import Controls
 from callstream.agents.control.room import ControlRoom
-from callstream.agents.inference.admission.report import Reports
-from callstream.agents.review import Verdict, refusal, verdict_event
+from callstream.agents.inference.admission.report import Reports, budgets_in, used_up
+from callstream.agents.review import Command, Verdict, command_event, refusal, said_in
 from callstream.agents.schedules.directory import Directory
 from callstream.streams import strict_json, topics
 from callstream.streams.blobs import BlobError, BlobStore, BlobTooLarge, check_in
 from callstream.streams.engine import ServiceApp
-from callstream.streams.event import Body, Event, Json, Priority, Submission
+from callstream.streams.event import Event, Json
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.replay.lineage import Manner, begin, child_of, named
 from callstream.streams.strict_json import BadJson
@@ -28,7 +28,10 @@ from callstream.streams.wire import MAX_RECORD_BYTES, LogUnavailable, Record, en
 from callstream.tables.durable import DurableTable, Readable
 from callstream.tables.journal import Journal
 from callstream.tables.latency import Window, WindowKey, merged
+from callstream.tables.profiles import profile_key
+from callstream.tables.rows import Rows
 from callstream.web.census import count_unfinished
+from callstream.web.held import held_event, shown_to_all
 from callstream.web.hub import Hub, Update
 from callstream.web.letters import LetterBox
 from callstream.web.port import (
@@ -42,19 +45,20 @@ from callstream.web.port import (
     TableInfo,
     Unavailable,
     UnknownTable,
+    UsageQuery,
     VerdictRefused,
 )
 from callstream.web.port import Window as WindowName
 from callstream.web.replays import Recorded
+from callstream.web.usage_rows import usage_of
+from callstream.web.waiting import Query, Waiting
+
+PROFILES_TOPIC = topics.changelog_of("prepare", topics.PROFILES)
 
 log = logging.getLogger("callstream.web")
 
 WINDOW_SECONDS = {"1m": 60, "10m": 600, "1h": 3_600}
 MOST_SCANNED = 20_000
-SCANNED_AT_ONCE = 500
-HELD = b'"state":"held"'
-"""How a held task's row has it: rows are written compactly."""
-
 SHOWN_DEPTH = 128
 MOST_REPLAYED = 10_000
 CONFIRM_SECONDS = 8.0
@@ -64,8 +68,8 @@ SILENT_SECONDS = 5.0
 
 
 class LivePort:
-    """What the web asks of one gateway. `journal`, `letters`, `recorded` and `room` are set by whoever builds them, as
-    is `pools_set`, which names the pools of the settings.
+    """What the web asks of one gateway. `journal`, `letters`, `recorded`, `room` and `usage_rows` are set by
+    whoever builds them, as is `pools_set`, which gives the pools of the settings, and the model of each endpoint there.
 
     `shown` are the tables of this process for people to look at, by name, each with its service; `queue_of` gives the
     pool that a step calls (of a chain, its version and the step's number), None if it calls none.
@@ -75,6 +79,7 @@ class LivePort:
     room: ControlRoom
     letters: LetterBox
     recorded: Recorded
+    usage_rows: Rows
 
     def __init__(
         self, app: ServiceApp, tasks: DurableTable, latency: DurableTable, blobs: BlobStore, tracing: Tracing
@@ -87,11 +92,12 @@ class LivePort:
         self._hub = Hub(epoch=secrets.token_hex(4))
         self.shown: dict[str, tuple[Readable, str]] = {}
         self.queue_of: Callable[[str, int, int], str | None] = lambda _chain, _version, _sequence: None
-        self.pools_set: Callable[[], Iterable[str]] = tuple
+        self.pools_set: Callable[[], Mapping[str, Mapping[str, str]]] = dict
         self._reports = Reports()
         self.schedules = Directory()
         self.alarms = Board()
         self._replayed: OrderedDict[bytes, None] = OrderedDict()
+        self.waiting_for_people = Waiting(tasks, self._owned, lambda *at: self.journal.row(*at), app.partitions)
 
     @property
     def updates(self) -> Hub:
@@ -100,6 +106,7 @@ class LivePort:
 
     def changed(self, row: Json) -> None:
         """A row is on the log: tell whoever listens."""
+        self.waiting_for_people.changed(row)
         self._hub.publish(Update(row["tenant"], row["id"], row["chain"], row["state"], row["sequence"], public(row)))
 
     def hear(self, replica: str, raw: bytes) -> None:
@@ -114,7 +121,7 @@ class LivePort:
     def pools(self) -> Json:
         """What each replica told last of its pools."""
         alive = self._reports.alive(time.monotonic())
-        return {replica: report["pools"] for replica, report in alive.items()}
+        return {replica: report["pools"] for replica, report in alive.items() if not report.get("sinks")}
 
     @property
     def controls(self) -> Controls:
@@ -126,10 +133,13 @@ class LivePort:
         await self._produce(record_of(command))
         await self.room.heard(command)
 
-    def pool_names(self) -> tuple[str, ...]:
+    def pool_models(self) -> dict[str, dict[str, str]]:
         """The pools of this worker's settings, and those that replicas tell of."""
-        told = (pool["pool"] for pools in self.pools().values() for pool in pools if isinstance(pool, dict))
-        return tuple(dict.fromkeys((*self.pools_set(), *told)))
+        found = {pool: dict(models) for pool, models in self.pools_set().items()}
+        for pool in (pool for pools in self.pools().values() for pool in pools if isinstance(pool, dict)):
+            there = {one["endpoint"]: one["model"] for one in pool.get("endpoints", ())}
+            found[pool["pool"]] = {**there, **found.get(pool["pool"], {})}
+        return found
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why a task's call waits."""
@@ -141,7 +151,13 @@ class LivePort:
         except Unavailable:
             return None
         pool = self.queue_of(row["chain"], row["version"], row["sequence"]) if row is not None else None
-        return None if row is None or pool is None else self._reports.aside(tenant, pool, row["priority"], now)
+        if row is None or pool is None or (aside := self._reports.aside(tenant, pool, row["priority"], now)) is None:
+            return None
+        return aside | used_up(self._reports.alive(now), tenant, row["chain"])
+
+    def calling(self, tenant: str, task: str) -> Json | None:
+        """Which endpoint has a task's call."""
+        return self._reports.calling(tenant, task, time.monotonic())
 
     def begin_trace(self, incoming: str | None) -> str | None:
         """The traceparent of the span that a submission begins."""
@@ -177,50 +193,30 @@ class LivePort:
         row = self._row(tenant, task)
         return public(row) if row is not None else None
 
-    async def held(self, tenant: str, after: str | None, limit: int) -> list[Json]:
-        """Rows of held tasks of a tenant on this gateway, in the order of their ids."""
-        prefix = task_key(tenant, "")
-        start = prefix + (after or "").encode()
-        found: dict[bytes, Json] = {}
-        for partition in sorted(self._owned()):
-            found |= await self._held_in(partition, prefix, start, limit)
-        for (_, key), row in self.journal.unwritten().items():
-            if key.startswith(prefix) and key > start:
-                found[key] = row
-        rows = [row for _, row in sorted(found.items()) if row["state"] == "held"]
-        return [public(row) | {"outputs": row.get("outputs")} for row in rows[:limit]]
+    async def review(self, tenant: str, task: str) -> Json | None:
+        """The whole row of a task that this gateway owns. Raises Unavailable."""
+        return self._row(tenant, task)
 
-    async def _held_in(self, partition: int, prefix: bytes, start: bytes, limit: int) -> dict[bytes, Json]:
-        """The first held tasks of one partition. Nearly all rows are of ended ones, so few are parsed."""
-        found: dict[bytes, Json] = {}
-        while partition in self._owned():
-            rows = list(self._tasks.scan(partition, start, SCANNED_AT_ONCE))
-            for key, value in rows:
-                if not key.startswith(prefix) or len(found) >= limit:
-                    return found
-                if HELD in value:
-                    found[key] = json.loads(value)
-            if len(rows) < SCANNED_AT_ONCE:
-                return found
-            start = rows[-1][0]
-            await asyncio.sleep(0)
-        return found
+    async def reviews(self, tenant: str, query: Query) -> tuple[list[Json], bool]:
+        """The whole rows of held tasks of a tenant here, in order, and whether that is all. Raises Unavailable."""
+        return await self.waiting_for_people.page(tenant, query)
 
     async def unfinished(self, tenant: str | None) -> tuple[Mapping[tuple[str, int], int], bool]:
         """Tasks on this gateway that have not ended, by chain and version. Raises Unavailable."""
         prefix = b"" if tenant is None else task_key(tenant, "")
         return await count_unfinished(self._tasks, self._owned, prefix, self.journal.unwritten())
 
-    async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
-        """Hand a verdict to review; returns once the log has it. Raises Unavailable, NotHeld, VerdictRefused."""
+    async def say(self, tenant: str, task: str, command: Command) -> str:
+        """Hand what is said about a held task to review. Raises Unavailable, NotHeld, VerdictRefused."""
         row = self._row(tenant, task)
         if row is None or row["state"] != "held":
             raise NotHeld(f"its state is {row['state']}" if row else "no such task is known")
-        held = _held_event(row)
-        if wrong := refusal(held, verdict):
+        held = held_event(row)
+        if isinstance(command, Verdict) and (wrong := refusal(held, command)):
             raise VerdictRefused(wrong)
-        event = verdict_event(held, verdict, time.time())
+        event = command_event(held, command, time.time())
         await self._produce(encode(event, topic_of(topics.VERDICTS)))
+        return said_in(event).mark
 
     async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
         """Start a replay of a task, unless it is there. Raises Unavailable, NotRecorded, EventTooLarge."""
@@ -294,6 +290,14 @@ class LivePort:
         now = time.time()
         return [_latency(key, one, now) for key, one in merged(rows).items()]
 
+    async def usage(self, query: UsageQuery) -> list[Json]:
+        """Sums by what was asked for."""
+        return await usage_of(self.usage_rows, sorted(self._owned()), query)
+
+    def budgets(self) -> list[Json]:
+        """Each budget over all replicas, as they told last."""
+        return budgets_in(self._reports.alive(time.monotonic()))
+
     def sends(self, topic: str) -> Callable[[Event], Awaitable[None]]:
         """What sends events to a topic, by its short name, and returns once the log has them. Raises Unavailable."""
 
@@ -302,13 +306,31 @@ class LivePort:
 
         return send
 
+    async def put_profile(self, tenant: str, user: str, profile: Json | None) -> None:
+        """Have that known about a user, or with None nothing; returns once the log has it. Raises Unavailable."""
+        key = profile_key(tenant, user)
+        value = None if profile is None else strict_json.dumps(profile)
+        partition = partition_of(key, self._app.partitions)
+
+        async def send() -> None:
+            sent = await self._app.enqueue(PROFILES_TOPIC, partition, key, value)
+            await self._app.delivered(sent, f"topic {PROFILES_TOPIC}")
+
+        await self._confirmed(send)
+
     async def _produce(self, record: Record) -> None:
+        async def send() -> None:
+            await self._app.produce(await check_in(record, self._blobs))
+
+        await self._confirmed(send)
+
+    async def _confirmed(self, send: Callable[[], Awaitable[None]]) -> None:
         silent = self._app.unconfirmed_seconds()
         if silent > SILENT_SECONDS:
             raise Unavailable(f"the broker has not confirmed anything for {silent:.0f} s; nothing was sent")
         try:
             async with asyncio.timeout(CONFIRM_SECONDS):
-                await self._app.produce(await check_in(record, self._blobs))
+                await send()
         except (LogUnavailable, BlobError) as error:
             raise Unavailable(str(error)) from None
         except TimeoutError:
@@ -342,29 +364,11 @@ class LivePort:
 
 def public(row: Json) -> Json:
     """A task's row as clients see it."""
-    hidden = ("sequence", "attempt", "outputs", "traceparent")
-    shown = {name: value for name, value in row.items() if name not in hidden}
+    shown = shown_to_all(row)
     if subtasks := row.get("subtasks"):
         counts = {member: int(subtasks[member], 16).bit_count() for member in ("done", "failed")}
         shown["subtasks"] = {"of": subtasks["of"], **counts}
     return shown
-
-
-def _held_event(row: Json) -> Event:
-    """As much of the held event as a verdict needs: which task, which hold."""
-    submission = Submission(chain=row["chain"], input={})
-    body = Body(submission=submission, digest=row["digest"], outputs=row.get("outputs") or {})
-    return Event(
-        tenant=row["tenant"],
-        task=row["id"],
-        chain=row["chain"],
-        version=row["version"],
-        sequence=row["sequence"],
-        run=row.get("run", 0),
-        body=body,
-        priority=Priority(row["priority"]),
-        traceparent=row["traceparent"],
-    )
 
 
 def _info(name: str, table: Readable, service: str) -> TableInfo:

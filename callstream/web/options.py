@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from callstream.streams.keys import Tenant
+from callstream.streams.review import LONGEST_LEASE_SECONDS, SHORTEST_LEASE_SECONDS
 
 SHORTEST_KEY = 16
 
@@ -73,6 +74,12 @@ class WebOptions(BaseModel):
     slow_client_seconds: Seconds = Field(default=10.0, description="Longest that one write to a client may take")
     recent_submissions: int = Field(default=10_000, ge=1, le=1_000_000, description="Submissions kept to catch repeats")
     recent_seconds: Seconds = Field(default=300.0, description="How long a submission is kept to catch repeats")
+    review_lease_seconds: float = Field(
+        default=900.0,
+        ge=SHORTEST_LEASE_SECONDS,
+        le=LONGEST_LEASE_SECONDS,
+        description="How long a reviewer has a held task that was claimed, unless it is claimed again",
+    )
     proxy_seconds: Seconds = Field(default=10.0, description="Longest wait for another gateway's answer to begin")
 
     @model_validator(mode="after")

@@ -3,19 +3,24 @@
 A row of a task, as `GatewayPort.task` gives it and clients see it:
 
     {tenant, id, chain, version, digest, run, state, priority, created, updated, deadline, run_at,
-     steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes}],
+     steps: [{step, service, started, ended, seconds, attempts, model, tokens_in, tokens_out, notes, cost?, spends?}],
+     tokens: {in, out, cached}, cost: {currency: amount}, estimated?: {currency: amount},
      next: {step, service} | null, result, failure: {kind, message, step} | null, held: text | null,
      callback: {url, state, attempts} | null, parent: id | null, inherited, sandbox,
      missing: {chain, version, service, since} | null, subtasks: {of, done, failed} | null}
 
+Amounts of money are decimals as texts; `estimated` is the part of `cost` that is reckoned and not known.
 A task that replays another has that one as `parent`; the first `inherited` of its `steps` are the parent's.
 A sub-task has the task that made it as `parent`.
 `missing` is there while the task's next step waits on a service whose worker does not have that version of its chain.
 
 While its model call waits, clients see `waiting` beside these: {pool, reason, waits_for, lane, tokens, calls_before,
 tokens_before, waited_seconds, estimate_seconds, estimate_within_seconds, replica}; before that, while its tenant has
-enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}. While the timer has it:
-{reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}. While something of
+enough waiting and the task is put aside: {pool, reason, waits_for, lane, put_aside, replica}; while a budget of its
+tenant or chain is used up also `resets`, epoch seconds, and the reason "budget". While its call is in flight they see
+`calling`: {pool, endpoint, lane, since, seconds, replica}. While the timer has it, `waiting` is
+{reason: "scheduled", until}, or {reason: "retry", until, attempts, failure: {kind, message, step}}. While the store
+is away that its step writes to: {reason: "away", waits_for, sink, waited_seconds, replica}. While something of
 it is paused: {reason: "paused", waits_for, paused: {scope, since, by, reason}}. A task that was cancelled and has not
 ended has `cancel`: {at, by, reason}.
 
@@ -30,16 +35,14 @@ from typing import Literal, Protocol
 from callstream.agents.alarms.board import Board
 from callstream.agents.control.commands import AnyCommand
 from callstream.agents.control.controls import Controls
-from callstream.agents.review import Verdict
+from callstream.agents.review import Command
 from callstream.agents.schedules.directory import Directory
-from callstream.streams.event import End, Event, Json
+from callstream.streams.event import Event, Json
 from callstream.streams.replay.lineage import Manner
 from callstream.web.errors import Unavailable as Unavailable
 from callstream.web.hub import Hub
 from callstream.web.letters import LetterBox
-
-ENDED = frozenset(map(str, End))
-"""The states after which a task changes no more by itself; one that failed may be taken up again."""
+from callstream.web.waiting import Query
 
 Window = Literal["1m", "10m", "1h"]
 
@@ -135,6 +138,17 @@ class LatencyWindow:
     rate: float
 
 
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Of which days (as `2026-11-30`, both included), told apart by what, and whose; None: of all."""
+
+    first: str
+    last: str
+    by: tuple[str, ...]
+    tenant: str | None = None
+    chain: str | None = None
+
+
 class TaskPort(Protocol):
     """Tasks: in, out, and what happens to them. Every method but `owner` and `peers` may raise Unavailable."""
 
@@ -161,11 +175,17 @@ class TaskPort(Protocol):
     async def task(self, tenant: str, task: str) -> Json | None:
         """The row of a task that this gateway owns."""
 
-    async def held(self, tenant: str, after: str | None, limit: int) -> list[Json]:
-        """Rows of held tasks of a tenant on this gateway, in the order of their ids, those after an id."""
+    async def review(self, tenant: str, task: str) -> Json | None:
+        """The whole row of a task that this gateway owns, with what `callstream.web.held` makes a review of."""
 
-    async def verdict(self, tenant: str, task: str, verdict: Verdict) -> None:
-        """Hand a person's verdict to review; returns once the log has it. Raises NotHeld, VerdictRefused."""
+    async def reviews(self, tenant: str, query: Query) -> tuple[list[Json], bool]:
+        """Whole rows of held tasks of a tenant on this gateway, in order, and whether all of them are in order."""
+
+    async def say(self, tenant: str, task: str, command: Command) -> str:
+        """Hand what a person says about a held task to review; once the log has it, the mark that its note will have.
+
+        Raises NotHeld, VerdictRefused.
+        """
 
     async def replay(self, row: Json, manner: Manner) -> tuple[str, bool]:
         """Start a replay of the task of this row: the id of its task, and whether it was there already.
@@ -178,6 +198,9 @@ class TaskPort(Protocol):
 
     def waiting(self, tenant: str, task: str) -> Json | None:
         """Why the task's model call waits, as the replica that has it told last; None if none has it waiting."""
+
+    def calling(self, tenant: str, task: str) -> Json | None:
+        """Which endpoint has the task's model call, and since when; None if no replica says that it is in flight."""
 
     async def put_blob(self, data: bytes) -> str:
         """Keep bytes for a later submission and give their reference (`blob:` and 64 hex digits)."""
@@ -204,6 +227,12 @@ class TablePort(Protocol):
     async def latency(self, window: Window) -> list[LatencyWindow]:
         """Every window of that size still kept, in no particular order."""
 
+    async def usage(self, query: UsageQuery) -> list[Json]:
+        """What calls took and cost, by what was asked for and currency, of the tasks that this gateway owns."""
+
+    def budgets(self) -> list[Json]:
+        """Each budget of money over all replicas, as they told last."""
+
 
 class SchedulePort(Protocol):
     """Schedules: which there are, and commands to them."""
@@ -216,6 +245,13 @@ class SchedulePort(Protocol):
         """Hand in a command to a schedule; returns once the log has it. Raises Unavailable."""
 
 
+class ProfilePort(Protocol):
+    """What is known about users: in."""
+
+    async def put_profile(self, tenant: str, user: str, profile: Json | None) -> None:
+        """Have that known about a user, or with None nothing; returns once the log has it. Raises Unavailable."""
+
+
 class ControlPort(Protocol):
     """Commands: in, and in force."""
 
@@ -226,8 +262,8 @@ class ControlPort(Protocol):
     async def command(self, command: AnyCommand) -> None:
         """Hand a command to every worker; returns once the log has it and this one has heard it. Raises Unavailable."""
 
-    def pool_names(self) -> tuple[str, ...]:
-        """Every pool that this gateway knows of."""
+    def pool_models(self) -> dict[str, dict[str, str]]:
+        """Every pool that this gateway knows of, with the model of each endpoint, by its name."""
 
 
 class AlarmPort(Protocol):
@@ -238,5 +274,5 @@ class AlarmPort(Protocol):
         """Every incident that is open or ended lately."""
 
 
-class GatewayPort(TaskPort, TablePort, SchedulePort, ControlPort, AlarmPort, Protocol):
+class GatewayPort(TaskPort, TablePort, SchedulePort, ControlPort, AlarmPort, ProfilePort, Protocol):
     """All that the web needs."""

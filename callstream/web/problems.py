@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from callstream.streams import strict_json
 from callstream.streams.event import Json
+from callstream.streams.findings import MOST_FINDINGS, findings_of
 from callstream.streams.wire import EventTooLarge
 from callstream.web.port import Unavailable
 
@@ -19,6 +20,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 CONTENT_TYPE = "application/problem+json"
 _MOST_ERRORS = 20
+_MOST_NAMED = 5
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,15 +62,20 @@ def validated(model: type[Model], document: object) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise invalid(error) from None
+        raise invalid(error, document) from None
 
 
-def invalid(error: ValidationError, at: str = "") -> Problem:
-    """422 naming each place of a document that does not fit; `at` is the pointer of the part that was validated."""
-    findings = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [{"pointer": "#" + at + _pointer(f["loc"]), "detail": _message(f["msg"])} for f in findings[:_MOST_ERRORS]]
-    places = ", ".join(entry["pointer"] for entry in errors[:5])
-    return Problem(422, "invalid-input", f"{len(findings)} places do not fit, the first: {places}"[:500], errors)
+def invalid(error: ValidationError, document: object, at: str = "") -> Problem:
+    """422 naming each place of a document that does not fit; `at` is the pointer of that document in what was sent."""
+    if error.error_count() > MOST_FINDINGS:
+        return Problem(422, "invalid-input", f"{error.error_count():,} places do not fit")
+    findings = findings_of(error, document)
+    errors = [{"pointer": "#" + at + _pointer(one.path), "detail": one.detail} for one in findings[:_MOST_ERRORS]]
+    if len(errors) == 1:
+        return unacceptable(**errors[0])
+    places = ", ".join(entry["pointer"] for entry in errors[:_MOST_NAMED])
+    first = f", the first {_MOST_NAMED}" if len(findings) > _MOST_NAMED else ""
+    return Problem(422, "invalid-input", f"{len(findings)} places do not fit{first}: {places}"[:500], errors)
 
 
 def unacceptable(pointer: str, detail: str) -> Problem:
@@ -135,7 +142,3 @@ def _explain(error: web.HTTPException) -> str:
 
 def _pointer(location: Iterable[int | str]) -> str:
     return "".join("/" + printable(str(part))[:80].replace("~", "~0").replace("/", "~1") for part in location)
-
-
-def _message(text: str) -> str:
-    return text.removeprefix("Value error, ")[:500]

@@ -97,7 +97,7 @@ def check_step(row: Json, step: str, chains: Chains) -> None:
     inherited = row.get("inherited", 0)
     taken = [hop["step"] for hop in row["steps"]]
     following = row.get("next") or {}
-    if step in taken[inherited:] or following.get("step") == step:
+    if step in taken[inherited:] or (following.get("step") == step and row["state"] != "held"):
         return
     if step in taken[:inherited]:
         detail = f"task {row['id']!r} began behind step {step!r}, as a replay of {row['parent']!r}: replay that one"

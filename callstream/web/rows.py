@@ -7,8 +7,8 @@ from typing import Any
 from callstream.streams.chain import Chain
 from callstream.streams.event import Event, Json
 from callstream.streams.keys import TASK_ID_PATTERN
+from callstream.tables.tasks import ENDED
 from callstream.web.hub import Update
-from callstream.web.port import ENDED
 from callstream.web.problems import Problem, printable
 
 _TASK_ID = re.compile(TASK_ID_PATTERN.replace("$", r"\Z"))

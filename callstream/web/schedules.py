@@ -137,7 +137,7 @@ def _shown(schedule: Schedule) -> Json:
 def _checked(name: str) -> str:
     if not _NAME.match(name):
         shown = printable(name)[:80]
-        detail = f"{shown!r} is no name: 1 to 80 letters, digits, '.', '_', '~' or '-', a letter or digit first"
+        detail = f"{shown!r} is no name: 1 to 80 letters, digits, '.', '_' or '-', a letter or digit first"
         raise Problem(400, "bad-name", detail)
     return name
 

@@ -5,12 +5,13 @@ import logging
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from callstream.streams.foreseen import Foreseen
 from callstream.web.options import WebOptions
 
 log = logging.getLogger("callstream.web")
 
 
-class CannotListen(Exception):
+class CannotListen(Foreseen):
     """The address is taken or not allowed; the message says which setting to change."""
 
 

@@ -13,7 +13,7 @@ import contextlib
 from typing import Annotated
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from pydantic import StringConstraints, ValidationError, model_validator
+from pydantic import StringConstraints, model_validator
 
 from callstream.streams import strict_json
 from callstream.streams.chain import UnknownChain
@@ -25,7 +25,7 @@ from callstream.web.context import CONTEXT
 from callstream.web.hub import Closed, Filter, Lagged, Listener, encode
 from callstream.web.options import Role
 from callstream.web.port import Unavailable
-from callstream.web.problems import Problem, as_problem, invalid
+from callstream.web.problems import Problem, as_problem, validated
 from callstream.web.proxy import HOP
 from callstream.web.relay import TOO_SLOW, Relays
 from callstream.web.rows import as_update, unknown
@@ -132,13 +132,11 @@ class _Conversation:
 
     async def _answer(self, text: str) -> None:
         try:
-            ask = Ask.model_validate(strict_json.loads(text.encode("utf-8", "replace"), MOST_MESSAGE_BYTES))
+            ask = validated(Ask, strict_json.loads(text.encode("utf-8", "replace"), MOST_MESSAGE_BYTES))
             if ask.subscribe is not None:
                 await self._subscribe(ask.subscribe, ask)
             elif ask.unsubscribe is not None:
                 await self._unsubscribe(ask.unsubscribe, ask)
-        except ValidationError as error:
-            await self._tell(invalid(error))
         except BadJson as error:
             await self._tell(Problem(400, "bad-json", str(error)))
         except (Problem, Unavailable) as error:

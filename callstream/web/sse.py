@@ -9,10 +9,11 @@ import asyncio
 from aiohttp import web
 
 from callstream.streams.event import Json
+from callstream.tables.tasks import ENDED
 from callstream.web.access import CALLER
 from callstream.web.context import CONTEXT
 from callstream.web.hub import Closed, Filter, Lagged, Listener, Update, encode
-from callstream.web.port import ENDED, Unavailable
+from callstream.web.port import Unavailable
 from callstream.web.proxy import break_off
 from callstream.web.rows import as_update, has_ended, task_in, unknown
 from callstream.web.tasks import elsewhere, find

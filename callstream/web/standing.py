@@ -30,14 +30,23 @@ def pause_of(context: Context, row: Json) -> Switch | None:
 
 
 def standing(context: Context, row: Json) -> Json:
-    """What joins the row of a task that has not ended: `cancel`, and `waiting` where a command or a gate says why."""
+    """What joins the row of a task that has not ended.
+
+    That is `cancel`, `calling` while its model call is in flight, and else `waiting` where a gate says why; where a
+    command does, also beside a call in flight.
+    """
     more: Json = {}
+    if (row["next"] or {}).get("service") == INFER:
+        # A replica tells each second: of a step that has just ended the call may still be told.
+        calling = context.port.calling(row["tenant"], row["id"])
+        more |= {} if calling is None else {"calling": calling}
     if (cancel := cancel_of(context, row)) is not None:
         more["cancel"] = shown(cancel)
     if (pause := pause_of(context, row)) is not None:
         more["waiting"] = {"reason": str(Reason.PAUSED), "waits_for": f"resume of {pause.scope}", "paused": told(pause)}
-    elif "waiting" not in row and (waiting := context.port.waiting(row["tenant"], row["id"])) is not None:
-        more["waiting"] = waiting
+    elif "waiting" not in row and "calling" not in more:
+        waiting = context.port.waiting(row["tenant"], row["id"])
+        more |= {} if waiting is None else {"waiting": waiting}
     return more
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, StrictFloat, StrictInt, StringConstraints
 
 from callstream.streams import strict_json
 from callstream.streams.event import Json, Priority, Strict, Submission
-from callstream.streams.keys import TaskId, id_from_idempotency_key, task_key
+from callstream.streams.keys import GivenId, id_from_idempotency_key, task_key
 from callstream.streams.submission import Order, check_start, parse_deadline, parse_run_at
 from callstream.web.access import CALLER, Caller
 from callstream.web.admission import Admitted, admit, new_task_id, valid_traceparent
@@ -38,7 +38,7 @@ class TaskRequest(Strict):
 
     chain: str
     input: Json
-    id: TaskId | None = None
+    id: GivenId | None = None
     priority: Priority = Priority.NORMAL
     deadline: StrictInt | StrictFloat | Annotated[str, StringConstraints(max_length=64, strict=True)] | None = None
     run_at: Annotated[str, StringConstraints(max_length=64, strict=True)] | None = None
@@ -53,7 +53,7 @@ class _Checked(Strict):
     deadline: Annotated[float, Field(gt=0)] | None
     run_at: float | None
     priority: Priority
-    id: TaskId | None
+    id: GivenId | None
 
 
 async def post_task(request: web.Request) -> web.StreamResponse:

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import callstream
 from callstream.cli.client import Api, ApiError
+from callstream.cli.demo.example import Example
 from callstream.cli.errors import CliError
 from callstream.settings import Settings, load
 from callstream.settings.gather import environment_name
@@ -21,8 +21,6 @@ from callstream.streams.broker import BrokerOptions, EmbeddedKafka, control
 from callstream.streams.broker.classpath import Progress
 from callstream.stub import RunningStub, running_stub
 
-CHAIN = "product-copy"
-POOL = "copywriter"
 FOLDER = "demo"
 LOG = "worker.log"
 READY_SECONDS = 90.0
@@ -33,17 +31,17 @@ POLL_SECONDS = 0.15
 SHOWN_BYTES = 3000
 
 
-def example_folder() -> Path:
-    """The example that the demo runs: here, or in the checkout that callstream is installed from."""
-    for root in (Path.cwd(), Path(callstream.__file__).resolve().parent.parent):
-        if (root / "examples" / CHAIN / "chain.py").is_file():
-            return root / "examples" / CHAIN
-    raise CliError(f"the demo needs examples/{CHAIN}, which is not installed: run it in a clone of callstream")
+def pools_of_stub(settings: Settings, example: Example) -> list[str]:
+    """The pools that the stub stands in for: all of the example's, if none of them is set.
 
-
-def uses_stub(settings: Settings) -> bool:
-    """Whether the stub stands in for a model: no endpoints are set for the demo's pool."""
-    return POOL not in settings.inference.pools
+    Raises CliError where only some are.
+    """
+    missing = [pool for pool in example.told.pools if pool not in settings.inference.pools]
+    if missing and len(missing) < len(example.told.pools):
+        raise CliError(
+            f"the pools {', '.join(missing)} are not set: set all of the example's in inference.pools, or none"
+        )
+    return missing
 
 
 def fresh_folder(settings: Settings) -> Path:
@@ -74,28 +72,30 @@ async def running_broker(settings: Settings, folder: Path, progress: Progress) -
 
 
 @asynccontextmanager
-async def running_model(settings: Settings) -> AsyncIterator[RunningStub | None]:
-    """The stub, unless a real model is set."""
-    if not uses_stub(settings):
+async def running_model(stands_in: bool) -> AsyncIterator[RunningStub | None]:
+    """The stub, where it stands in for real models."""
+    if not stands_in:
         yield None
         return
     async with running_stub(seed=7, concurrency=16, median_ms=200) as stub:
         yield stub
 
 
-def worker_environment(settings: Settings, folder: Path, bootstrap: str, stub: RunningStub | None) -> dict[str, str]:
+def worker_environment(
+    settings: Settings, folder: Path, bootstrap: str, example: Example, stub: RunningStub | None
+) -> dict[str, str]:
     """What the worker is told beyond the settings in force."""
     told: dict[tuple[str, ...], object] = {
         ("broker",): bootstrap,
         ("data_folder",): folder,
-        ("chains",): f"{example_folder() / 'chain.py'}:chain",
+        ("chains",): example.chains,
         ("web", "port"): _free_port(settings.web.host, settings.web.port),
         ("engine", "drain_seconds"): DRAIN_SECONDS,
         ("worker_processes",): max(1, min(4, (os.cpu_count() or 1))),
     }
     if stub is not None:
-        endpoint = {"name": "stub", "base_url": stub.url, "model": "stub"}
-        told["inference", "pools"] = json.dumps({POOL: {"endpoints": [endpoint]}})
+        endpoints = {pool: {"name": f"stub-{pool}", "base_url": stub.url, "model": pool} for pool in example.told.pools}
+        told["inference", "pools"] = json.dumps({pool: {"endpoints": [one]} for pool, one in endpoints.items()})
     return {environment_name(path): str(value) for path, value in told.items()}
 
 

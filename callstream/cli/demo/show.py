@@ -1,5 +1,6 @@
 """What the demo prints: the tasks on their way, the copy beside the attributes, what was stopped, the SQL rows."""
 
+import json
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,9 +12,10 @@ from sqlalchemy import Row
 
 from callstream.cli.demo.figures import attributes
 from callstream.cli.follow import SETTLED, Sent
-from callstream.cli.status import COLOURS, duration
+from callstream.cli.status import COLOURS, cut, duration
 
 MOST_ROWS = 40
+MOST_RESULT = 600
 
 
 def progress(sents: Sequence[Sent], total: int) -> Table:
@@ -32,6 +34,20 @@ def progress(sents: Sequence[Sent], total: int) -> Table:
         table.add_row(*_progress_row(sent))
     if len(sents) > MOST_ROWS:
         table.caption = f"and {len(sents) - MOST_ROWS} more"
+    return table
+
+
+def ended(sents: Sequence[Sent]) -> Table:
+    """What finished tasks came to: the copy beside what was recognised on the photo, or else their results."""
+    if any(attributes(sent) for sent in sents):
+        return copies(sents)
+    table = Table(box=box.SIMPLE_HEAD, title="Finished", title_justify="left", row_styles=("", "dim"))
+    table.add_column("task", no_wrap=True)
+    table.add_column("result", ratio=5)
+    for sent in sents:
+        if sent.state == "finished" and sent.row:
+            told = json.dumps(sent.row["result"], ensure_ascii=False)
+            table.add_row(escape(sent.task), escape(cut(told, MOST_RESULT)))
     return table
 
 
@@ -81,7 +97,7 @@ def links(base: str, task: str, model: str | None) -> list[str]:
     found = [
         f"{base}/tables — the tables, page by page",
         f"{base}/v1/tasks/{task} — one task with its steps",
-        f"{base}/v1/reviews — what waits for a person",
+        f"{base}/reviews — what waits for a person",
         f"{base}/metrics — metrics",
     ]
     return [*found, f"{model}/stub/report — what the model server has seen"] if model else found
