@@ -75,7 +75,7 @@ best_copy = Chain(
     (
         Ask(),
         Join("best", least=2, within_seconds=600, pick=best),
-        Moderate(text=lambda event: event.body.outputs["best"]["text"]),
+        Moderate(parts=("best.text",)),
     ),
     result=lambda event: event.body.outputs["best"],
 )

@@ -1,8 +1,8 @@
-"""Prints how often brand, category and colour of the example's products are recognised, and lists every miss.
+"""Prints how often the example's products are recognised, and how much of their labels is read; lists every miss.
 
     python examples/product-copy/accuracy.py
 
-Needs the extras `text` and `vision`, and neither a broker nor a model.
+Needs the extras `text` and `vision`, and neither a broker nor a model. `labels.json` has what is printed on each photo.
 """
 
 import argparse
@@ -19,15 +19,18 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from callstream.agents.prepare.attributes import Attributes, PhotoOptions
-from callstream.agents.prepare.facts import Texts, attributes_of
+from callstream.agents.prepare.attributes import Attributes, Line, PhotoOptions, Seen
+from callstream.agents.prepare.facts import Texts, attributes_of, brand, size
 from callstream.agents.prepare.lexicon import Lexicon
+from callstream.agents.prepare.terms import squeeze
 from callstream.agents.prepare.text import plain
 from callstream.agents.prepare.vision import look
 from callstream.streams.event import Json
 
 HERE = Path(__file__).parent
 FIELDS = ("brand", "category", "colour")
+READ = ("label line", "label brand", "label size")
+"""Told of the photo alone: each line that is printed on it, and the brand and size among these."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,14 @@ class Judged:
         return self.expected == self.found
 
 
-def recognise(record: Json, lexicon: Lexicon, pool: Executor, written: bool) -> Attributes:
+def look_at(record: Json, pool: Executor) -> Seen:
+    """What is seen on a record's photo."""
+    return pool.submit(look, (HERE / record["input"]["photo"]).read_bytes(), PhotoOptions()).result(timeout=60)
+
+
+def recognise(record: Json, seen: Seen, lexicon: Lexicon, written: bool) -> Attributes:
     """The attributes of one record; without its text if `written` is False."""
     given = record["input"]
-    seen = pool.submit(look, (HERE / given["photo"]).read_bytes(), PhotoOptions()).result(timeout=60)
     title = plain(given["title"], 200, one_line=True).text if written else ""
     description = plain(given["description"], 4000).text if written else ""
     return attributes_of(Texts(title, description, seen.lines), seen, lexicon)
@@ -64,10 +71,24 @@ def judge(record: Json, attributes: Attributes) -> Iterator[Judged]:
             yield Judged(record["id"], field, record["expect"][field], found, confidence)
 
 
+def judge_label(product: str, printed: list[str], seen: Seen, lexicon: Lexicon) -> Iterator[Judged]:
+    """Each line that is printed on a photo, and what brand and size they say, beside what was read."""
+    read = squeeze("".join(line.text for line in seen.lines))
+    for line in printed:
+        yield Judged(product, "label line", line, line if squeeze(line) in read else None, 0.0)
+    true = Texts("", "", tuple(Line(text=line, confidence=1.0, height=0.05) for line in printed))
+    shown = Texts("", "", seen.lines)
+    for field, tell in (("label brand", lambda texts: brand(texts, lexicon.brands)), ("label size", size)):
+        expected, found = tell(true), tell(shown)
+        if expected is not None:
+            value, confidence = (found.value, found.confidence) if found else (None, 0.0)
+            yield Judged(product, field, expected.value, value, confidence)
+
+
 def show(judged: list[Judged], console: Console) -> None:
     """A table of the fields, and one of the misses."""
     table = Table("field", "right", "of", "accuracy", title="Recognised attributes")
-    for field in FIELDS:
+    for field in (*FIELDS, *READ):
         of_field = [each for each in judged if each.field == field]
         right = sum(each.right for each in of_field)
         table.add_row(field, str(right), str(len(of_field)), f"{right / max(1, len(of_field)):.0%}")
@@ -85,18 +106,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="How well the example's attributes are recognised.")
     parser.add_argument("--photo-only", action="store_true", help="without title and description")
     parser.add_argument(
-        "--least", type=float, default=0.0, help="accuracy of each field below which this fails, 0 to 1"
+        "--least", type=float, default=0.0, help="accuracy of brand, category, colour below which this fails"
     )
     chosen = parser.parse_args()
     console = Console()
     lines = (HERE / "products.jsonl").read_text("utf-8").splitlines()
     records = [json.loads(line) for line in lines if line.strip()]
     lexicon = Lexicon.load(HERE / "lexicon.toml")
+    labels = json.loads((HERE / "labels.json").read_text("utf-8"))
     judged: list[Judged] = []
     began = time.perf_counter()
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         for record in track(records, "Recognising", console=console):
-            judged += judge(record, recognise(record, lexicon, pool, not chosen.photo_only))
+            seen = look_at(record, pool)
+            judged += judge(record, recognise(record, seen, lexicon, not chosen.photo_only))
+            judged += judge_label(record["id"], labels[record["id"]], seen, lexicon)
     show(judged, console)
     console.print(f"{len(records)} products in {time.perf_counter() - began:.1f} s")
     shares = [[each.right for each in judged if each.field == field] for field in FIELDS]

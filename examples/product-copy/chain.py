@@ -75,7 +75,7 @@ chain = Chain(
         Recognise(Lexicon.load(HERE / "lexicon.toml")),
         ChoosePrompt(HERE / "prompts"),
         Infer(name="copy", pool="copywriter", request=request),
-        Moderate(),
+        Moderate(parts=("copy.text", "normalise.title", "normalise.description")),
         WriteBack(row=row),
     ),
     result=result,
