@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from callstream.node import services_of
+from callstream.services import GATEWAY, services_of
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from callstream.streams.loading import load_chains
 from callstream.stub import RunningStub, running_stub
@@ -54,8 +54,11 @@ class Worker:
             )
 
     async def ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until it is ready. Raises SystemExit after so long."""
-        if self.process is not None:
+        """Wait until it is ready. Raises SystemExit after so long.
+
+        One without a gateway answers nobody: it is up about when the others are.
+        """
+        if self.process is not None and (not self.services or GATEWAY in self.services):
             await _ready(f"http://127.0.0.1:{self.port}", self.process, self.folder / "worker.log", seconds)
 
     async def end(self, number: int = signal.SIGTERM) -> None:
