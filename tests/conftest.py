@@ -1,8 +1,16 @@
 """What holds for every test."""
 
+import os
 from collections.abc import Generator
 
 import pytest
+
+from tests.support.quick_broker import options
+
+
+def pytest_configure() -> None:
+    """Have brokers start quickly."""
+    os.environ.setdefault("JDK_JAVA_OPTIONS", options())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from callstream.agents.delivery import CatalogueRow, WriteBack
 from callstream.agents.inference.step import Infer
-from callstream.agents.moderation import Moderate
+from callstream.agents.moderation import Moderate, ModerationRules
 from callstream.streams.chain import Attempts, Cell, Chain, Step
 from callstream.streams.event import Event, Failure, Json
-from callstream.streams.outcome import Bury, Finish, Forward, Outcome, Retry
+from callstream.streams.outcome import Bury, Finish, Forward, Hold, Outcome, Retry
+from callstream.streams.review import Terms
 
 
 class Product(BaseModel):
@@ -61,6 +62,29 @@ quick = Chain(
     version=1,
     input=Product,
     steps=(Prompt(), Infer(name="copy", pool="copywriter"), Moderate(), WriteBack(row=row)),
+    result=result,
+)
+
+
+STRICT = ModerationRules.model_validate(
+    {
+        "version": 3,
+        "words": [
+            {"id": "again", "category": "tone", "action": "regenerate", "why": "no shouting", "words": ["shout"]},
+            {"id": "veil", "category": "brand", "action": "mask", "words": ["Kilnrow"]},
+        ],
+    }
+)
+
+moderated = Chain(
+    "moderated",
+    input=Product,
+    steps=(
+        Prompt(),
+        Infer(name="copy", pool="copywriter"),
+        Moderate(parts=("copy.text", "input.description"), rules=STRICT, regenerate="copy", rounds=2),
+        WriteBack(row=row),
+    ),
     result=result,
 )
 
@@ -174,5 +198,52 @@ gated = Chain(
     version=1,
     input=GatedProduct,
     steps=(HarmlessPrompt(), Infer(name="copy", pool="copywriter"), Gate(), WriteBack(row=row)),
+    result=result,
+)
+
+
+class Terminable(BaseModel):
+    """A text that is held, and the terms of its review."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = "A mug."
+    terms: Json = {}
+
+
+class LookAt(Step):
+    """Holds every task on the terms of its input."""
+
+    name = "look"
+    service: ClassVar[str] = "moderate"
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Hold it."""
+        terms = Terms.model_validate(event.input["terms"])
+        return Hold("to be looked at", {"text": event.input["text"]}, terms, event.input["text"])
+
+
+class Passed(Step):
+    """The step after it."""
+
+    name = "passed"
+    service: ClassVar[str] = "moderate"
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Do nothing."""
+        return Forward()
+
+
+looked_at = Chain("looked-at", version=1, input=Terminable, steps=(LookAt(), Passed()))
+reviewed = Chain(
+    "reviewed",
+    version=1,
+    input=Product,
+    steps=(
+        Prompt(),
+        Infer(name="copy", pool="copywriter"),
+        Moderate(regenerate="copy", review=Terms(group="copy", rounds=1)),
+        WriteBack(row=row),
+    ),
     result=result,
 )

@@ -26,21 +26,23 @@ from callstream.streams.event import Event, Json, Submission
 from callstream.streams.keys import partition_of
 from callstream.streams.records import read_any_header
 from callstream.streams.submission import Order, new_event
-from callstream.streams.topics import group_of, topic_of
+from callstream.streams.topics import group_of, is_changelog, topic_of
 from callstream.streams.wire import Record, encode
 from callstream.stub import RunningStub, running_stub
-from callstream.web.port import ENDED
+from callstream.tables.tasks import ENDED
 from tests.support.kafka import partitions_of
 
 ROOT = Path(__file__).parents[2]
 CHAINS = Path(__file__).with_name("chains.py")
 QUICK, OBEDIENT, LISTING = f"{CHAINS}:quick", f"{CHAINS}:obedient", f"{CHAINS}:listing"
+REVIEWED, LOOKED_AT = f"{CHAINS}:reviewed", f"{CHAINS}:looked_at"
 TENANT = "default"
 """Whose tasks they are where no API keys are set."""
 
 READY_SECONDS = 90.0
 STOP_SECONDS = 40.0
 PATIENCE_SECONDS = 60.0
+COLUMNS = 200
 POLL_SECONDS = 0.1
 SHOWN_BYTES = 6_000
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -49,6 +51,11 @@ UNREAD = ("callstream.verdicts", "callstream.pools", "callstream.schedules", "ca
 
 Found: TypeAlias = "ConsumerRecord[bytes | None, bytes | None]"
 Settings = Mapping[tuple[str, ...], object]
+
+
+def clean_environment() -> dict[str, str]:
+    """That of this process, without settings of callstream's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
 
 
 async def until(look: Callable[[], Awaitable[Any]], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
@@ -69,6 +76,18 @@ class Worker:
     folder: Path
     process: asyncio.subprocess.Process
     http: aiohttp.ClientSession
+
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        """What `callstream …` says when it asks this worker, on a wide terminal: exit code, output, errors."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "callstream", *words, "--url", self.base),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.folder,
+            env=clean_environment() | {"COLUMNS": str(COLUMNS)},
+        )
+        out, err = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        return process.returncode or 0, out.decode(), err.decode()
 
     def log(self) -> str:
         """What it has said so far."""
@@ -227,7 +246,7 @@ class System:
         folder.mkdir(exist_ok=after is not None)
         port = free_port() if after is None else int(after.base.rpartition(":")[2])
         told = {**self.settings, ("data_folder",): folder / "data", ("web", "port"): port, **(settings or {})}
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        environment = clean_environment()
         environment |= {environment_name(path): _text(value) for path, value in told.items()}
         if tree is not None:
             environment["PYTHONPATH"] = str(tree)
@@ -251,7 +270,7 @@ class System:
         return worker
 
     async def tail(self, topic: str) -> Tail:
-        """The reader of one topic, by its short name."""
+        """The reader of one topic, by its short name, or of a changelog by its own."""
         if topic in self.tails:
             return self.tails[topic]
         # Not seek_to_beginning, which the reset to the end that begins on assignment can overtake.
@@ -260,7 +279,8 @@ class System:
             bootstrap_servers=self.bootstrap, auto_offset_reset="earliest", max_partition_fetch_bytes=MAX_REQUEST_BYTES
         )
         await self.stack.enter_async_context(consumer)
-        consumer.assign(await partitions_of(self.bootstrap, topic_of(topic)))
+        name = topic if is_changelog(topic) else topic_of(topic)
+        consumer.assign(await partitions_of(self.bootstrap, name))
         return self.tails.setdefault(topic, Tail(consumer))
 
     async def put(self, topic: str, record: Record, partition: int | None = None) -> tuple[int, int]:

@@ -29,12 +29,14 @@ from callstream.settings.gather import PREFIX, environment_name
 from callstream.streams.blobs import BlobOptions, BlobStore
 from callstream.streams.chain import Act, Attempts, Cell, Chain, Chains, Step
 from callstream.streams.declare import declare, plan
-from callstream.streams.engine import EngineOptions, Layout, ServiceApp
+from callstream.streams.engine import Layout, ServiceApp
+from callstream.streams.engine_options import EngineOptions
 from callstream.streams.event import Body, Event, Json, Submission
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.outcome import Forward, Outcome
 from callstream.streams.topics import RECEIPTS, changelog_of, group_of, topic_of
-from callstream.streams.tracing import Tracing, TracingOptions
+from callstream.streams.tracing import Tracing
+from callstream.streams.tracing_options import TracingOptions
 from callstream.streams.wire import encode
 from callstream.tables.durable import DurableTable, store_options
 from callstream.tables.recovery import Tables
