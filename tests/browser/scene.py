@@ -12,6 +12,7 @@ from callstream.streams.keys import task_key
 from callstream.streams.submission import Order, new_event
 from callstream.web.fake import FakePort
 from callstream.web.port import LatencyWindow
+from tests.support.clock import Clock
 
 EVIL = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -57,16 +58,6 @@ THINGS = (
     "wool-scarf",
     "steel-bottle",
 )
-
-
-class Clock:
-    """A clock that is moved by hand."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def day(now: float, tasks: int = 60) -> FakePort:

@@ -9,13 +9,16 @@ import signal
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from callstream.agents.delivery import Latest
 from callstream.agents.schedules.schedule import Schedule, suffix_of
 from callstream.streams import strict_json
 from callstream.streams.event import Json
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.topics import SCHEDULE, SCHEDULES, TASKS, changelog_of
+from tests.faults.chains import COPIES, UNWATCHED
 from tests.faults.rig import READY_SECONDS, Rig
 from tests.faults.verdict import Want
+from tests.support.kafka import read_all
 from tests.support.running import TENANT
 from tests.support.workers import WorkerProcess, until_ready
 
@@ -93,6 +96,18 @@ async def later(rig: Rig) -> Wants:
     )
     steps = {"later": ("intake", "unsteady", "catalogue"), "listing": LISTED}
     return [Want(task, steps[chain]) for chain, task in zip(chains, tasks, strict=True)], {task: task for task in tasks}
+
+
+async def told(rig: Rig) -> Wants:
+    """Four tasks that write onto a topic of others, where each of them stands when it has ended."""
+    tasks, latest = names(rig, 4), Latest()
+    rig.arm()
+    await all_of([rig.submit("told", product(task), task) for task in tasks])
+    await all_of([rig.until(task, "finished") for task in tasks])
+    for record in await read_all(rig.system.bootstrap, COPIES):
+        latest.take(record.key or b"", record.value or b"", record.headers)
+    assert [latest.value(TENANT, task) for task in tasks] == [{"title": "A blue mug"}] * len(tasks)
+    return [Want(task, ("intake", "told")) for task in tasks], {}
 
 
 async def schedule(rig: Rig) -> Wants:
@@ -216,10 +231,11 @@ async def in_time(rig: Rig) -> Wants:
 
 
 async def review(rig: Rig) -> Wants:
-    """Four tasks that are held; two are approved and two rejected."""
-    tasks = names(rig, 4)
+    """Five tasks that are held; two are claimed and approved, two rejected, and one nobody looks at until it is due."""
+    *tasks, left = names(rig, 5)
     rig.arm()
     await all_of([rig.submit("reviewed", product(task), task) for task in tasks])
+    await rig.submit("reviewed", product(left, title=UNWATCHED), left)
     await all_of([_decide(rig, task, "reject" if number % 2 else "approve") for number, task in enumerate(tasks)])
     wants = [
         Want(task, ("intake", "ask", "review"), state="rejected")
@@ -228,13 +244,16 @@ async def review(rig: Rig) -> Wants:
         else Want(task, ("intake", "ask", "review", "catalogue"))
         for number, task in enumerate(tasks)
     ]
-    return wants, {task: task for number, task in enumerate(tasks) if number % 2 == 0}
+    wants.append(Want(left, ("intake", "ask", "review", "catalogue")))
+    return wants, {task: task for number, task in enumerate(tasks) if number % 2 == 0} | {left: left}
 
 
 async def _decide(rig: Rig, task: str, verdict: str) -> None:
     await rig.until(task, "held")
+    await rig.ask("POST", f"/v1/reviews/{task}/claim", {"reviewer": "ada"})
     # 409: a try whose answer was lost has decided.
-    await rig.ask("POST", f"/v1/reviews/{task}", {"verdict": verdict, "reviewer": "ada"}, enough=(202, 409))
+    said = {"verdict": verdict, "reviewer": "ada", "reason": "looked at"}
+    await rig.ask("POST", f"/v1/reviews/{task}", said, enough=(202, 409))
 
 
 async def paused(rig: Rig) -> Wants:
@@ -292,6 +311,7 @@ LOADS: Mapping[str, Load] = {
     "plain": plain,
     "large": large,
     "backlog": backlog,
+    "told": told,
     "later": later,
     "schedule": schedule,
     "overdue": overdue,

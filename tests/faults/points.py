@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from callstream.streams.event import TASK_UNDO
-from callstream.streams.topics import topic_of
+from callstream.streams.topics import is_ours, topic_of
 
 Arguments = Mapping[str, Any]
 Of = Callable[[Arguments], bool]
@@ -176,6 +176,8 @@ def _plain() -> Iterator[Point]:
     yield from write("gateway", "tasks", "plain", 8)
     yield unlogged("gateway", "tasks", "plain", 8)
     yield from write("gateway", "latency", "plain", 4)
+    yield from write("gateway", "usage", "plain", 2)
+    yield unlogged("gateway", "usage", "plain", 2)
     client = "callstream.agents.inference.client:Client.__call__"
     yield from around("call", client, "plain", 6)
     yield Point("call-during", client, Moment.DURING, "plain", 6)
@@ -187,12 +189,18 @@ def _plain() -> Iterator[Point]:
     yield from around("callback", "callstream.agents.notification.notifier:Notifier._post", "plain", 6)
 
 
+def is_for_others(arguments: Arguments) -> bool:
+    """A record for a topic that is not ours."""
+    return not is_ours(arguments["record"].topic)
+
+
 STORE = "callstream.agents.delivery.store:CatalogueStore"
 
 
 def _later() -> Iterator[Point]:
-    """Retries that the timer waits for, tasks that start later, and a schedule that is triggered."""
+    """Retries that the timer waits for, tasks that start later, a schedule that is triggered, records for others."""
     yield from produce("unsteady", "timer", "later", 8)
+    yield from around("send-told", PRODUCE, "told", 4, is_for_others)
     yield from produce("intake", "timer", "later", 2)
     yield from write("timer", "timers", "later", 10, is_kept)
     yield unlogged("timer", "timers", "later", 10)
@@ -253,6 +261,8 @@ def _waits() -> Iterator[Point]:
     yield from produce("prepare", "review", "review", 4, what="hold")
     yield from produce("gateway", "verdicts", "review", 4, what="verdict")
     yield from produce("review", "deliver", "review", 2, what="reviewed")
+    yield from produce("review", "notified", "review", 6, what="review-remark")
+    yield from produce("review", "timer", "review", 1, what="review-due")
     yield from write("review", "reviews", "review", 8)
     yield unlogged("review", "reviews", "review", 8)
     yield from write("infer", "parked", "backlog", 3, is_kept)

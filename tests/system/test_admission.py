@@ -92,6 +92,7 @@ async def test_two_workers_share_a_limit(tmp_path: Path) -> None:
         assert calls < TASKS
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_a_killed_worker_takes_its_own_place_again_and_nobody_else_stops(tmp_path: Path) -> None:
     # Longer than a worker takes to start, on a machine with much else to do as well.
@@ -164,3 +165,24 @@ async def _shares(worker: Worker, partitions: int, gone: str = "") -> bool:
         replicas = (await answer.json())["replicas"].items()
     owned = [pools[0]["share"][0] for name, pools in replicas if name != gone]
     return partitions in owned and sum(owned) >= 4
+
+
+@pytest.mark.timeout(120)
+async def test_a_call_that_hangs_is_told_with_its_endpoint_and_what_is_behind_it_waits(tmp_path: Path) -> None:
+    one_place: Settings = {(*ENDPOINT, "concurrency"): 1}
+    async with running_system(tmp_path, (QUICK,), one_place, median_ms=60_000, sigma=0.0) as system:
+        worker = await system.start()
+        for number in range(2):
+            await worker.submit("quick", {"product_id": f"{number}", "title": "A mug"}, id=f"mug-{number}")
+
+        async def told() -> list[dict[str, Any]]:
+            rows = [await worker.row(f"mug-{number}") or {} for number in range(2)]
+            return rows if {"calling", "waiting"} <= rows[0].keys() | rows[1].keys() else []
+
+        rows = await until(told, "one is called and one waits")
+        (called,) = [row for row in rows if "calling" in row]
+        assert called["calling"]["endpoint"] == "stub"
+        assert called["calling"]["since"] <= time.time()
+        assert "waiting" not in called
+        (behind,) = [row for row in rows if "waiting" in row]
+        assert behind["waiting"]["waits_for"] == "concurrency of stub"

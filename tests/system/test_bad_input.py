@@ -121,6 +121,7 @@ POSTS = [
     Post("an id with NUL", quick(more=', "id": "a\\u0000b"'), 422, "#/id"),
     Post("an id with a newline at its end", quick(more=', "id": "a\\n"'), 422, "#/id"),
     Post("an id without end", quick(more=f', "id": "{"x" * 129}"'), 422, "#/id"),
+    Post("an id of a sub-task", quick(more=', "id": "mug~1.1"'), 422, "must not contain '~'"),
     Post("an unknown priority", quick(more=', "priority": "urgent"'), 422, "#/priority"),
     Post("a deadline that is none", quick(more=', "deadline": "tomorrow"'), 422, "#/deadline"),
     Post("a deadline in the past", quick(more=', "deadline": -1'), 422, "#/deadline"),
@@ -629,7 +630,7 @@ async def test_a_verdict_that_is_none_decides_nothing(system: System, outputs: J
     row = await system.worker.row(task)
     assert row is not None
     assert row["state"] == "held"
-    said = {"verdict": "reject", "reviewer": "ann"}
+    said = {"verdict": "reject", "reviewer": "ann", "reason": "no"}
     async with system.worker.http.post(f"/v1/reviews/{task}", json=said) as answer:
         assert answer.status == 202, await answer.text()
     await system.worker.reaches(task, "rejected")

@@ -170,10 +170,14 @@ async def test_a_paused_pool_service_tenant_and_task_wait_and_say_why(tmp_path: 
     async with running_system(tmp_path, (QUICK,), {("engine", "watchdog_seconds"): 6}) as system:
         worker = await system.start()
         for number, scope in enumerate(scopes):
-            # given something that is paused
-            await post(worker, "/v1/control/pause", {"scope": scope})
+            # given something that is paused; a task can be once it is there
+            first = {"chain": "quick"} if "task" in scope else scope
+            await post(worker, "/v1/control/pause", {"scope": first})
             task = f"mug-{number}"
             await worker.submit("quick", {**MUG, "product_id": task}, id=task)
+            if first != scope:
+                await post(worker, "/v1/control/pause", {"scope": scope})
+                await post(worker, "/v1/control/resume", {"scope": first})
             # then a task that needs it waits for that
             waiting = await waits(worker, task)
             [kind] = scope
@@ -191,6 +195,19 @@ async def test_a_paused_pool_service_tenant_and_task_wait_and_say_why(tmp_path: 
             # and at its end the task is done
             await post(worker, "/v1/control/resume", {"scope": scope})
             await worker.reaches(task, "finished")
+        # and the pause of a task that ends otherwise is forgotten
+        await post(worker, "/v1/control/pause", {"scope": {"chain": "quick"}})
+        await worker.submit("quick", {**MUG, "product_id": "mug-9"}, id="mug-9")
+        await post(worker, "/v1/control/pause", {"scope": {"task": "mug-9"}})
+        await post(worker, "/v1/tasks/mug-9/cancel", {})
+        await worker.reaches("mug-9", "cancelled")
+
+        async def only_the_chain() -> bool:
+            async with worker.http.get("/v1/control") as answer:
+                pauses = (await answer.json())["pauses"]
+            return [one["scope"] for one in pauses] == [{"chain": "quick"}]
+
+        await until(only_the_chain, "the pause of the task is forgotten")
 
 
 @pytest.mark.long
@@ -254,9 +271,18 @@ async def test_held_ended_and_unknown_tasks_and_a_filter(tmp_path: Path) -> None
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("median_ms", "made"), [(1_500, 1), (9_000, 2)], ids=["finished", "handed back"])
-async def test_a_drain_finishes_a_call_or_hands_it_back(tmp_path: Path, median_ms: int, made: int) -> None:
-    settings: Settings = {("engine", "drain_seconds"): 4}
+@pytest.mark.parametrize(
+    ("median_ms", "drain_seconds", "made"),
+    [
+        pytest.param(1_500, 4, 1, id="finished"),
+        pytest.param(9_000, 20, 1, id="finished after longer than a lease", marks=pytest.mark.long),
+        pytest.param(9_000, 4, 2, id="handed back"),
+    ],
+)
+async def test_a_drain_finishes_a_call_or_hands_it_back(
+    tmp_path: Path, median_ms: int, drain_seconds: int, made: int
+) -> None:
+    settings: Settings = {("engine", "drain_seconds"): drain_seconds, ("engine", "session_timeout_seconds"): 6}
     async with running_system(tmp_path, (QUICK,), settings, median_ms=median_ms, sigma=0.0) as system:
         # given a call under way
         worker = await system.start()

@@ -1,9 +1,7 @@
 """Dead letters at work: listed, grouped, edited, redriven after their cause is gone, through kills, once each."""
 
 import asyncio
-import os
 import sqlite3
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -276,12 +274,6 @@ async def test_the_commands_do_the_same(system: System, gate: Path) -> None:
 
 
 async def command(worker: Worker, *words: str) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "callstream", "dead", *words, "--url", worker.base),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "COLUMNS": "160"},
-    )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
-    return said.decode()
+    code, out, err = await worker.command("dead", *words)
+    assert code == 0, out + err
+    return out + err

@@ -13,22 +13,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from pydantic import SecretStr
 from sqlalchemy import Connection, func, select, text
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.delivery import (
-    BatchWriter,
-    CatalogueStore,
     DatabaseUnusable,
     DeliveryOptions,
+    Sinks,
     WriteBack,
     make_engine,
     prepare_database,
 )
 from callstream.agents.delivery.history import MOST_KEPT
-from callstream.agents.delivery.rows import CatalogueRow, Write, write_of
 from callstream.agents.delivery.schema import catalogue, catalogue_history, chain_log, inference_log, metadata
-from callstream.agents.delivery.store import is_about_values
+from callstream.agents.delivery.store import CatalogueStore
 from callstream.streams.event import Body, Event, Hop, Submission, Usage
 from callstream.streams.outcome import Bury, Forward, Retry
 from tests.support.postgres import Postgres, postgres
@@ -43,6 +40,7 @@ class Tools:
 
     def __init__(self, database: AsyncEngine) -> None:
         self.database = database
+        self.sinks = Sinks()
 
 
 class NoCell:
@@ -104,7 +102,7 @@ def row_of(event: Event) -> dict[str, Any]:
 
 async def opened(engine: AsyncEngine) -> WriteBack:
     step = WriteBack(row=row_of)
-    await step.open(Tools(engine))  # type: ignore[arg-type]
+    await step.open(Tools(engine))
     return step
 
 
@@ -153,18 +151,14 @@ async def test_many_at_once_from_two_workers(engine: AsyncEngine, url: str) -> N
     assert len(await rows(engine, inference_log)) == 300
 
 
-async def test_one_bad_row_fails_alone(engine: AsyncEngine) -> None:
-    def write(product: str, **wrong: Any) -> Write:
-        good = write_of(event(product=product), "catalogue", CatalogueRow(product=product, text="x"), "", (1.0, 2.0))
-        return Write({**good.catalogue, **wrong}, good.inference, good.chain)
-
-    writer = BatchWriter(CatalogueStore(engine).write, is_about_values)
-    results = await asyncio.gather(
-        writer.put(write("a")), writer.put(write("b", text=None)), writer.put(write("c")), return_exceptions=True
-    )
-    await writer.close()
-    assert [type(result) for result in results] == [type(None), IntegrityError, type(None)]
-    assert [row["product"] for row in await rows(engine, catalogue)] == ["a", "c"]
+async def test_one_row_that_the_database_refuses_fails_alone(engine: AsyncEngine) -> None:
+    step = await opened(engine)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE UNIQUE INDEX one_copy ON catalogue (text)"))
+    copies = {"a": "x", "b": "x", "c": "y"}
+    outcomes = await asyncio.gather(*(step.act(event(p, copy, 5.0, p), NoCell()) for p, copy in copies.items()))
+    assert [type(outcome) for outcome in outcomes] == [Forward, Bury, Forward]
+    assert await texts(engine) == {"a": "x", "c": "y"}
 
 
 @pytest.mark.parametrize("text", ["a\0b", "x" * 200_001])
@@ -209,6 +203,22 @@ async def test_the_migrations_make_the_schema_that_the_code_has(engine: AsyncEng
 
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_rows_of_the_logs_that_are_old_are_deleted_some_at_a_time_and_the_catalogue_stays(
+    engine: AsyncEngine,
+) -> None:
+    step = await opened(engine)
+    for number in range(3):
+        await step.act(event(f"mug-{number}", product=f"mug-{number}"), NoCell())
+    await step.close()
+    store = CatalogueStore(engine)
+    # the steps before it ended at 5 and 7 in every task, the one that wrote ended now
+    assert await store.forget(5.0) == 0
+    assert [await store.forget(8.0, most=4) for _ in range(4)] == [4, 4, 1, 0]
+    assert await rows(engine, inference_log) == []
+    assert [row["step"] for row in await rows(engine, chain_log)] == ["catalogue"] * 3
+    assert len(await rows(engine, catalogue)) == 3
 
 
 async def test_a_database_of_a_newer_version_is_left_alone(engine: AsyncEngine, url: str) -> None:
@@ -289,7 +299,7 @@ async def test_an_unreachable_server_is_named_without_its_password() -> None:
 
 async def undoing(engine: AsyncEngine) -> WriteBack:
     step = WriteBack(row=row_of, undoes=True)
-    await step.open(Tools(engine))  # type: ignore[arg-type]
+    await step.open(Tools(engine))
     return step
 
 

@@ -84,7 +84,7 @@ def test_once_every_product_ends_as_its_line_says(tmp_path: Path) -> None:
     assert last["model_calls"] >= last["finished"]
 
 
-@pytest.mark.parametrize("line", ["broker", "worker"])
+@pytest.mark.parametrize("line", [pytest.param("broker", marks=pytest.mark.long), "worker"])
 def test_ctrl_c_ends_everything_soon(tmp_path: Path, line: str) -> None:
     with demo(tmp_path) as process:
         wait_for_line(process, line)

@@ -179,6 +179,7 @@ async def test_a_worker_that_stood_still_writes_nothing_any_more_and_ends(kafka_
         # then it ends
         code = await worker.ends()
     assert code == 1, worker.log()
+    assert "longer than engine.session_timeout_seconds lets it own partitions" in worker.log().splitlines()[-1]
     # and its next write was refused; one that was under way may have been told of as late as this
     after = lines(notes)[len(before) :]
     assert after[-1].startswith("refused: partition"), after

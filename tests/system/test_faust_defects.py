@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from callstream.agents.intake import Intake
 from callstream.streams.chain import Cell, Chain, Chains
 from callstream.streams.declare import TopicsDiffer, declare
-from callstream.streams.engine import EngineOptions
+from callstream.streams.engine_options import EngineOptions
 from callstream.streams.event import Event, Submission
 from callstream.streams.keys import partition_of
 from callstream.streams.outcome import Forward, Outcome

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer
 
+from callstream.streams.event import Json
 from tests.support.running import QUICK, ROOT, Settings, System, Worker, body, headers, running_system, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -204,11 +205,12 @@ async def test_bodies_are_swept_after_their_time_and_a_task_without_one_ends_and
         (waiting,) = await (await system.tail("review")).of_task("large", "callstream.task.held")
         assert waiting.value == b""
         reference = headers(waiting)["ce_dataref"].decode()
+        blob = tmp_path / "blobs" / reference[5:7] / reference[5:]
+        kept = blob.read_bytes()
         await asyncio.sleep(4)
         # when a worker starts, which sweeps at once
         await held.stop()
         worker = await system.start(after=held)
-        blob = tmp_path / "blobs" / reference[5:7] / reference[5:]
 
         async def swept() -> bool:
             return not blob.exists()
@@ -222,7 +224,27 @@ async def test_bodies_are_swept_after_their_time_and_a_task_without_one_ends_and
         row = await worker.reaches("gone", "failed")
         assert row["failure"]["kind"] == "blob-missing"
         assert f"{reference} is not in" in row["failure"]["message"]
-        tail = await system.tail("dead")
-        (letter,) = await tail.find(lambda one: headers(one).get("was_ce_subject") == b"gone", "the letter")
-        assert reference in headers(letter)["ce_reason"].decode()
-        assert headers(letter)["was_ce_dataref"].decode() == reference
+        letter = await letter_of(worker, "gone")
+        named = [letter[name] for name in ("letter", "tenant", "task", "chain", "service", "kind")]
+        assert named == ["task", "default", "gone", "quick", "deliver", "blob-missing"]
+        assert reference in letter["message"]
+        # and goes on once it is back
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(kept)
+        async with worker.http.post("/v1/dead/gone/redrive", json={"reason": "it is back"}) as said:
+            assert said.status == 200, await said.text()
+        row = await worker.reaches("gone", "finished")
+        assert row["run"] == 1
+
+
+async def letter_of(worker: Worker, task: str) -> Json:
+    """The dead letter of a task, once it is kept."""
+    found: Json = {}
+
+    async def kept() -> bool:
+        async with worker.http.get(f"/v1/dead/{task}") as said:
+            found.update(await said.json())
+            return said.status == 200
+
+    await until(kept, f"the letter of {task} is kept")
+    return found

@@ -342,17 +342,25 @@ async def verdict(system: System, task: str, **said: object) -> tuple[int, Json]
 
 async def test_held_tasks_are_listed_with_what_a_reviewer_needs(system: System) -> None:
     task = await held(system)
-    async with system.worker.http.get("/v1/reviews") as answer:
-        listed = (await answer.json())["reviews"]
-    (row,) = [row for row in listed if row["id"] == task]
+    rows: list[Json] = []
+
+    async def listed() -> bool:
+        # the list has a row once the log has it, the status a moment before
+        async with system.worker.http.get("/v1/reviews") as answer:
+            rows[:] = [row for row in (await answer.json())["reviews"] if row["id"] == task]
+        return bool(rows)
+
+    await until(listed, "the task is listed")
+    (row,) = rows
     assert row["held"]
     assert row["outputs"]["copy"]["text"]
     async with system.worker.http.get(f"/v1/reviews/{task}") as answer:
         assert answer.status == 200
-    assert (await verdict(system, task, verdict="reject"))[0] == 202
+    assert (await verdict(system, task, verdict="reject", reason="no"))[0] == 202
     await system.worker.reaches(task, "rejected")
     async with system.worker.http.get(f"/v1/reviews/{task}") as answer:
-        assert answer.status == 409
+        audit = (await answer.json())["review"]["audit"]
+    assert [(note["by"], note["what"], note["why"]) for note in audit] == [("ann", "reject", "no")]
 
 
 @pytest.mark.parametrize(
@@ -388,7 +396,7 @@ async def test_a_verdict_that_cannot_be_carried_out_is_refused(system: System) -
     status, told = await verdict(system, task, verdict="edit", edits={"nothing": {"text": "x"}})
     assert (status, "nothing" in told["detail"]) == (422, True)
     assert (await verdict(system, "nobody-knows-it", verdict="approve"))[0] == 404
-    assert (await verdict(system, task, verdict="reject"))[0] == 202
+    assert (await verdict(system, task, verdict="reject", reason="no"))[0] == 202
     await system.worker.reaches(task, "rejected")
 
 
@@ -482,7 +490,7 @@ async def test_every_table_is_listed_with_its_rows(system: System) -> None:
     }
     async with system.worker.http.get("/v1/tables") as answer:
         tables = {table["name"]: table for table in (await answer.json())["tables"]}
-    assert set(tables) == {*keys, "latency", "spending", "parked", "timers", "schedules", "paused", "letters"}
+    assert set(tables) == {*keys, "latency", "spending", "parked", "timers", "schedules", "paused", "letters", "usage"}
     for table in tables.values():
         assert [part["partition"] for part in table["partitions"]] == [0, 1, 2, 3]
     for name, wanted in keys.items():

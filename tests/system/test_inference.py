@@ -1,6 +1,7 @@
 """Model calls over real HTTP: against the stub model server, which is the witness, and against a rude server."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email.utils import formatdate
@@ -377,3 +378,16 @@ async def test_what_cannot_be_json_is_refused_before_it_is_sent() -> None:
         await client.close()
 
     assert (failure.kind, failure.retryable, server.requests) == ("refused", False, [])
+
+
+async def test_embeddings_and_moderations_are_calls_like_others(stub: RunningStub) -> None:
+    async with stack(options(stub.url)) as model:
+        near = await model(a_call(id="e-1", api="embeddings", request={"input": ["a blue mug", "a blue cup"]}))
+        judged = await model(a_call(id="m-1", api="moderations", request={"input": ["a mug", "a bomb"]}))
+
+    one, other = json.loads(near.text)["embeddings"]
+    assert len(one) == len(other) > 8
+    assert near.usage.tokens_in > 0
+    assert [result["flagged"] for result in json.loads(judged.text)["results"]] == [False, True]
+    assert json.loads(judged.text)["results"][1]["categories"] == ["violence"]
+    assert (near.usage.calls, judged.usage.calls) == (1, 1)

@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import BaseModel, SecretStr
 from sqlalchemy import select
 
-from callstream.agents.delivery import CatalogueRow, DeliveryOptions, WriteBack, make_engine, prepare_database
+from callstream.agents.delivery import CatalogueRow, DeliveryOptions, Sinks, WriteBack, make_engine, prepare_database
 from callstream.agents.delivery.schema import catalogue
-from callstream.agents.moderation import Matcher, Moderate, load_rules
-from callstream.agents.review import ReviewDesk, Verdict, verdict_event
+from callstream.agents.moderation import Judge, Matcher, Moderate, load_rules
+from callstream.agents.review import ReviewDesk, Verdict, command_event
 from callstream.agents.settle import Work, settle
 from callstream.streams.chain import Chain, Chains
 from callstream.streams.event import Body, Event, Json, Submission
@@ -42,6 +42,7 @@ class Tools:
 
     def __init__(self, options: DeliveryOptions) -> None:
         self.database = make_engine(options)
+        self.sinks = Sinks()
 
 
 def test_a_hundred_thousand_words_from_a_file(tmp_path: Path) -> None:
@@ -49,10 +50,10 @@ def test_a_hundred_thousand_words_from_a_file(tmp_path: Path) -> None:
     words = [f"bad{number:05d}" for number in range(50_000)]
     words += [chr(0x4E00 + number % 20_000) + chr(0x4E00 + number // 7) + "禁" for number in range(50_000)]
     path.write_text(json.dumps({"words": [{"id": "w", "category": "c", "action": "hold", "words": words}]}))
-    matcher = Matcher(load_rules(path), {})
+    judge = Judge(Matcher(load_rules(path), {}))
     text = "A plain text about nothing at all, bad00007 but for this. " * 300
     before = time.process_time()
-    judgement = matcher.judge(text)
+    judgement = judge.judge({"": text})
     assert time.process_time() - before < 2
     assert judgement.found == 300
     assert {finding.text for finding in judgement.findings} == {"bad00007"}
@@ -61,9 +62,9 @@ def test_a_hundred_thousand_words_from_a_file(tmp_path: Path) -> None:
 def test_without_opencc_simplified_words_are_still_found() -> None:
     script = (
         "import sys; sys.modules['opencc'] = None\n"
-        "from callstream.agents.moderation import Matcher, default_rules, simplified\n"
-        "judge = Matcher(default_rules(), simplified()).judge\n"
-        "print(judge('国家级').decision, judge('國家級').decision)"
+        "from callstream.agents.moderation import Judge, Matcher, default_rules, simplified\n"
+        "judge = Judge(Matcher(default_rules(), simplified())).judge\n"
+        "print(judge({'': '国家级'}).decision, judge({'': '國家級'}).decision)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["reject", "pass"]
@@ -76,7 +77,7 @@ async def test_a_held_text_is_edited_by_a_reviewer_and_written(tmp_path: Path) -
     chains = Chains([Chain("shop", Input, (moderate, write_back))])
     tools, desk, row = Tools(options), ReviewDesk(), RowCell()
     await moderate.open(tools)
-    await write_back.open(tools)  # type: ignore[arg-type]
+    await write_back.open(tools)
 
     def performed(event: Event, outcome: Outcome, step: str) -> tuple[Record, Event]:
         [record] = settle(event, outcome, Work(step, step, 1.0, 2.0), chains)
@@ -90,7 +91,7 @@ async def test_a_held_text_is_edited_by_a_reviewer_and_written(tmp_path: Path) -
 
     edits = {"copy": {"text": "一个好用的马克杯"}}
     verdict = Verdict.model_validate({"verdict": "edit", "reviewer": "ann", "edits": edits})
-    said = verdict_event(held, verdict, 3.0)
+    said = command_event(held, verdict, 3.0)
     record, following = performed(said, await desk.act(said, row), "review")
     assert record.topic == topic_of("deliver")
     record, ended = performed(following, await write_back.act(following, RowCell()), "catalogue")

@@ -13,11 +13,15 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from callstream.agents.inference.fakes import ScriptedModel
+from callstream.agents.inference.options import InferenceOptions
+from callstream.agents.inference.stack import build_model
 from callstream.agents.moderation import Moderate
+from callstream.agents.prepare import AskVision, Lexicon
 from callstream.agents.prepare.attributes import Attributes
 from callstream.agents.tools import Tools
 from callstream.agents.workers import Workers
@@ -27,6 +31,7 @@ from callstream.streams.event import Body, Event, Json, Submission
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.loading import load_chains
 from callstream.streams.outcome import Bury, Finish, Forward, Hold, Outcome
+from callstream.stub.process import running_stub
 from callstream.stub.prompt import Message, read_brief
 from callstream.stub.writer import write_copy
 
@@ -107,6 +112,41 @@ async def test_a_label_is_read_in_another_process(chain: Chain, tools: Tools) ->
     assert (attributes.brand.value, attributes.brand.source) == ("NORDVIK", "label")
     assert (attributes.colour.value, attributes.colour.source) == ("red", "photo")
     assert [line.text for line in attributes.label] == ["NORDVIK"]
+
+
+async def test_how_fit_a_photo_is_comes_with_it(chain: Chain, tools: Tools) -> None:
+    # given a photo whose label nobody can read any more
+    blurred = Image.open(BytesIO(labelled("NORDVIK"))).filter(ImageFilter.GaussianBlur(9))
+    for image, problems in ((labelled("NORDVIK"), []), (encoded(blurred), ["blurred"])):
+        given = {"product_id": "x", "title": "A thing", "photo": await tools.blobs.put(image)}
+        # when the task is prepared
+        event, _ = await prepared(chain, tools, given)
+        # then what is wrong with it is told
+        found = event.body.outputs["recognise"]["picture"]["problems"]
+        assert [problem for problem in found if problem != "text-unreadable"] == problems
+
+
+async def test_a_model_is_shown_the_photo_over_http(tools: Tools) -> None:
+    # given a pool on a server, and a product that nothing is known of
+    async with running_stub(sigma=0, median_ms=1) as running:
+        endpoint = {"name": "stub", "base_url": running.url, "model": "stub-eye"}
+        options = InferenceOptions.model_validate({"pools": {"vision": {"endpoints": [endpoint]}}})
+        model = build_model(options, registry=CollectorRegistry())
+        step = AskVision(Lexicon.load(EXAMPLE / "lexicon.toml"), pool="vision")
+        await step.open(replace(tools, model=model))
+        photo = await tools.blobs.put(labelled("NORDVIK"))
+        body = Body(submission=Submission(chain="copy", input={"photo": photo}), digest="0" * 64)
+        # when it is asked
+        outcome = await step.act(Event("acme", "task-1", "copy", 1, 1, body), MemoryCell())
+        # then the server took the picture, and what it made up did not count
+        calls = (await running.calls())["calls"]
+        await model.close()
+    assert isinstance(outcome, Forward)
+    assert [call["tokens"] > 0 for call in calls] == [True]
+    assert outcome.usage is not None
+    assert outcome.usage.calls == 1
+    assert outcome.notes[-1].endswith("is not in the lexicon")
+    assert outcome.output["brand"] is None
 
 
 def bomb() -> bytes:

@@ -44,8 +44,10 @@ class Home:
     environment: Mapping[str, str]
 
     def write(self, text: str) -> None:
-        """Make that the file of settings."""
-        (self.folder / "callstream.toml").write_text(text)
+        """Make that the file of settings, as a whole: a worker may still read it for an earlier signal."""
+        new = self.folder / "callstream.toml.new"
+        new.write_text(text)
+        new.replace(self.folder / "callstream.toml")
 
     def log(self) -> str:
         """What the workers have said so far."""
@@ -166,6 +168,7 @@ async def test_the_command_tells_what_the_worker_did(home: Home) -> None:
         code, out, err = await home.run("reload")
         assert (code, out) == (1, "")
         problem = "nothing was changed: endpoint a: api_key_file gone cannot be read: No such file or directory"
+        problem += "; name a file that the worker may read"
         assert err == f"error: worker {process.pid} ({SERVICE}): {problem}\n"
         assert f"settings read again: {problem}" in home.log()
         assert await stops(process) == 0

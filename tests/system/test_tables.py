@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from callstream.agents.ports import Policy
 from callstream.agents.roles import ActRole
 from callstream.streams.chain import Cell, Chains
@@ -137,6 +139,7 @@ async def test_a_profile_put_on_the_changelog_is_seen_at_once_and_erased(kafka_b
         assert profiles.get(TENANT, "early") == {"tone": "plain"}
 
 
+@pytest.mark.long
 async def test_14_the_tables_of_a_worker_keep_their_memory_and_are_swept(tmp_path: Path) -> None:
     # given a process with every table of a worker, each open in all partitions
     process = await asyncio.create_subprocess_exec(

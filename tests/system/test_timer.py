@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from callstream.streams.event import Json
+from callstream.streams.topics import TIMER, TIMERS, changelog_of
 from tests.support.running import (
     Found,
     Settings,
@@ -32,6 +33,7 @@ SETTINGS: Settings = {
     ("engine", "concurrency"): 2,
     ("engine", "session_timeout_seconds"): 6,
 }
+BEFORE_DUE_SECONDS = 12
 WITHOUT_TIMER = ("gateway", "intake", "hesitant", "review", "notify")
 COMING = "callstream.task"
 ENDED = "callstream.task.finished"
@@ -162,18 +164,19 @@ async def test_each_timer_is_released_and_has_its_effect_once_through_kills_and_
 
 async def test_what_is_overdue_is_released_in_its_order_when_the_service_comes_back(tmp_path: Path) -> None:
     async with running_system(tmp_path, (CHAIN,), {**SETTINGS, ("partitions",): 1}) as system:
-        # given timers that came due while no worker ran the service
-        worker = await system.start(WITHOUT_TIMER)
+        # given timers that come due after the worker that took them is gone
+        await system.start(WITHOUT_TIMER)
+        timer = await system.start(("timer",), has_gateway=False)
+        start = time.time() + BEFORE_DUE_SECONDS
         tasks = [f"task-{number}" for number in (3, 1, 4, 0, 2)]
-        start = time.time() + 1
         for task in tasks:
             event = submission("hesitant", {}, task, run_at=start + int(task[-1]) / 10)
             await system.put("intake", as_record(event, "intake"))
-        await (await system.tail("timer")).find(lambda one: True, "timers", count=5)
-        await asyncio.sleep(2)
-        assert (await worker.row("task-0") or {})["waiting"]["reason"] == "scheduled"
-        # when it comes back
-        await system.start(("timer",), has_gateway=False)
+        await (await system.tail(changelog_of(TIMER, TIMERS))).find(lambda one: True, "rows of timers", count=5)
+        await timer.kill()
+        await asyncio.sleep(max(0.0, start + 1 - time.time()))
+        # when the service comes back
+        await system.start(after=timer, has_gateway=False)
         # then they go at once, the first first
         found = await (await system.tail("hesitant")).find(lambda one: True, "steps", count=5)
         order = Counter(headers(record)["ce_subject"].decode() for record in found)

@@ -10,7 +10,8 @@ from jaeger_client.thrift_gen.agent import Agent
 from thrift.protocol.TCompactProtocol import TCompactProtocol
 from thrift.transport.TTransport import TMemoryBuffer
 
-from callstream.streams.tracing import Tracing, TracingOptions
+from callstream.streams.tracing import Tracing
+from callstream.streams.tracing_options import TracingOptions
 
 
 class AgentPort:

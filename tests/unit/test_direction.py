@@ -28,28 +28,41 @@ ONLY = {
 
 # What these decide depends on their arguments alone: no I/O, no clock, no chance.
 PURE = """
-    streams.keys streams.strict_json streams.event streams.outcome streams.chain streams.wire streams.ledger
+    streams.keys streams.strict_json streams.event streams.findings streams.outcome streams.chain streams.wire
+    streams.ledger
+    streams.money streams.spend tables.usage agents.inference.price agents.inference.bill
     streams.errorclass streams.letters streams.retry_budget streams.routes streams.steady streams.submission
-    streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
+    streams.edits streams.review streams.timespent streams.timing streams.topics streams.ownership streams.watchdog
     streams.broker.maven streams.broker.properties
     agents.alarms.incident agents.alarms.judge agents.alarms.sightings agents.alarms.windows
     streams.expressions tables.copies tables.latency tables.letters tables.tasks tables.timers
-    agents.letters.commands agents.letters.cost agents.letters.merge agents.letters.parts agents.letters.redrive
+    agents.letters.commands agents.letters.merge agents.letters.parts agents.letters.redrive
     agents.control.ancestry agents.control.commands agents.control.controls
     streams.replay.lineage streams.replay.selection streams.replay.where
-    agents.delivery.rows agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
-    agents.bodiless agents.settle agents.shadow agents.versions agents.inference.answer agents.inference.call
+    agents.delivery.rows agents.delivery.sink agents.delivery.topic_sink agents.delivery.versions
+    agents.joining.fold agents.joining.step agents.joining.subtasks agents.rollback
+    agents.bodiless agents.guidance agents.inference.data agents.inference.schema agents.inference.shaped
+    agents.moderation.judge agents.moderation.parts
+    agents.review.audit agents.review.decide agents.review.fold agents.review.lease
+    agents.review.outcome agents.review.remark agents.review.said agents.settle agents.shadow agents.versions
+    agents.inference.answer agents.inference.call agents.inference.choice
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
-    agents.inference.admission.fairness agents.inference.admission.ratelimit agents.inference.admission.report
-    agents.inference.admission.tokens agents.inference.admission.window agents.inference.fallback
+    agents.inference.admission.fairness agents.inference.admission.line agents.inference.admission.pace
+    agents.inference.admission.ratelimit
+    agents.inference.admission.budgets agents.inference.admission.calendar agents.inference.admission.stopped
+    agents.inference.admission.report agents.inference.admission.tokens agents.inference.admission.window
+    agents.inference.fallback
     agents.inference.failures agents.inference.receipt agents.inference.receipts_state agents.inference.retry_after
     agents.moderation.matcher agents.moderation.normalise agents.notification.payload
     agents.prepare.attributes agents.prepare.colours agents.prepare.facts agents.prepare.language
-    agents.prepare.profile agents.prepare.template agents.prepare.terms agents.prepare.text agents.retrying agents.usual
-    callstream.settings.explain callstream.settings.lines callstream.web.admission callstream.web.rows
+    agents.prepare.profile agents.prepare.prompts agents.prepare.sandbox agents.prepare.template agents.prepare.terms
+    agents.prepare.text agents.retrying agents.usual
+    callstream.settings.explain callstream.settings.lines callstream.web.admission callstream.web.held
+    callstream.web.rows
     callstream.stub.chance callstream.stub.chat callstream.stub.counters callstream.stub.errors callstream.stub.faults
     callstream.stub.latency callstream.stub.limits callstream.stub.moderation callstream.stub.prompt
-    callstream.stub.reading callstream.stub.tokens callstream.stub.translation callstream.stub.vectors
+    callstream.stub.reading callstream.stub.shaped callstream.stub.tokens callstream.stub.translation
+    callstream.stub.vectors
     callstream.stub.witness callstream.stub.work callstream.stub.writer
 """
 IMPURE = """

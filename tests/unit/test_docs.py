@@ -66,6 +66,7 @@ BEYOND_SETTINGS = {
     "deadline_seconds",
     "expected_seconds",
     "delay_seconds",
+    "due_seconds",
     "within_seconds",
 }
 
@@ -159,9 +160,9 @@ def test_commands_are_there(name: str) -> None:
             continue
         words = shlex.split(re.split(r"\s(?:#|&|\||>)", called[1])[0])
         for command in [
-            " ".join(words[:1]),
-            *(f"{words[0]} {each}" for each in words[1:2] for each in each.split("|")),
             " ".join(words[:3]),
+            *(f"{words[0]} {each}" for each in words[1:2] for each in each.split("|")),
+            " ".join(words[:1]),
         ]:
             if command in known:
                 parameters = known[command].params
@@ -292,10 +293,17 @@ def curls() -> Iterator[tuple[str, str, str | None]]:
 
 
 def test_what_curl_sends_is_taken(routes: set[tuple[str, str]]) -> None:
-    chains = load_chains([f"{path}:chain" for path in sorted((ROOT / "examples").glob("*/chain.py"))])
+    files = [
+        path
+        for path in sorted((ROOT / "examples").glob("*/*.py"))
+        if re.search(r"^chain\b.*=", path.read_text(), re.MULTILINE)
+    ]
+    chains = load_chains([f"{path}:chain" for path in files])
     seen = 0
     for line, path, sent in curls():
-        assert is_route("POST" if sent or "--data-binary" in line else "GET", path, routes), line
+        named = re.search(r"-X (\w+)", line)
+        method = named[1] if named else "POST" if sent or "--data-binary" in line else "GET"
+        assert is_route(method, path, routes), line
         if sent is None:
             continue
         seen += 1

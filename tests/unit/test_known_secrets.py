@@ -26,6 +26,14 @@ def test_keys_secret_headers_and_the_databases_password_are_known(tmp_path: Path
     assert mask("KeyError: 'from-a-file-1 plain-team-secret row-house-9'") == "KeyError: '*** *** ***'"
 
 
+def test_the_password_of_a_sink_is_known(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("of-the-cache\n")
+    redis = {"kind": "redis", "url": "redis://cache:6379", "api_key_file": str(tmp_path / "key")}
+    gone = {"kind": "http", "url": "https://shop.test", "api_key_file": str(tmp_path / "none")}
+    found = set(known_secrets(Settings.model_validate({"sinks": {"cache": redis, "gone": gone}})))
+    assert found - {""} == {"of-the-cache"}
+
+
 def test_a_key_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path) -> None:
     given = settings(base_url="http://h/v1", api_key_file=str(tmp_path / "none"))
     assert set(known_secrets(given)) == {"row-house-9"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callstream.settings import SettingsError, load, origins
+from callstream.settings import SettingsError, check_secrets, load, origins
 from callstream.settings.gather import annotation_at, environment_name
 from callstream.settings.lines import lines_of
 from callstream.settings.model import Settings
@@ -79,6 +79,13 @@ def test_a_variable_replaces_one_member_of_what_the_file_lists(folder: Path, mon
     assert endpoint.api_key is not None
     assert endpoint.api_key.get_secret_value() == "sk-abcdefgh"
     assert origin("inference.pools.writer.endpoints.0.model") == "callstream.toml:3"
+
+
+def test_a_gap_in_a_list_is_told_with_the_name_of_the_list(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, POOLS)
+    monkeypatch.setenv("CALLSTREAM_INFERENCE__POOLS__WRITER__ENDPOINTS__5__API_KEY", "sk-abcdefgh")
+    with pytest.raises(SettingsError, match=r"inference\.pools\.writer\.endpoints: .*\[0, 5\].* without a gap"):
+        load()
 
 
 def test_lists_are_read_with_commas_and_parts_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +224,65 @@ def test_a_key_in_the_file_is_refused_and_told_where_to_go(folder: Path, monkeyp
     assert second.startswith("inference.pools.writer.endpoints.0.limits.tokens_per_minute = 0 (callstream.toml:6): ")
 
 
+VARIABLE = "CALLSTREAM_INFERENCE__POOLS__WRITER__ENDPOINTS__0__API_KEY"
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "told"),
+    [
+        ("", "", f"api_key (env {VARIABLE}): endpoint a: api_key is empty"),
+        ("", " ", f"api_key (env {VARIABLE}): endpoint a: api_key is empty"),
+        ("", "sk-hush\nsk-two", f"api_key (env {VARIABLE}): endpoint a: api_key must be printable ASCII"),
+        (
+            'api_key_file = "gone"',
+            None,
+            "api_key_file (callstream.toml:6): endpoint a: api_key_file gone cannot be read",
+        ),
+        ('api_key_file = "empty"', None, "api_key_file (callstream.toml:6): endpoint a: api_key_file empty is empty"),
+        ('headers = { X-A = "sk-hush\\nb" }', None, "headers.X-A (callstream.toml:6): endpoint a: header X-A must be"),
+    ],
+)
+def test_a_secret_that_cannot_be_sent_is_found_before_a_worker_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, more: str, key: str | None, told: str
+) -> None:
+    write(folder, KEYED.replace('api_key = "sk-hush-hush"', more))
+    write(folder, " \n", "empty")
+    if key is not None:
+        monkeypatch.setenv(VARIABLE, key)
+    # who has no use for a key may not be able to read it
+    settings = load()
+    with pytest.raises(SettingsError) as caught:
+        check_secrets(settings)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"inference.pools.writer.endpoints.0.{told}")
+    assert "hush" not in problem
+
+
+def test_secrets_that_can_be_sent_are_fine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(folder, POOLS)
+    check_secrets(load())
+    monkeypatch.setenv(VARIABLE, "sk-abcdefgh\n")
+    check_secrets(load())
+
+
+def test_a_bearer_token_among_the_headers_is_told_where_to_go(folder: Path) -> None:
+    write(folder, KEYED.replace('api_key = "sk-hush-hush"', 'headers = { Authorization = "Bearer sk-hush" }'))
+    (problem,) = problems()
+    assert problem.startswith("inference.pools.writer.endpoints.0.headers.Authorization = *** (callstream.toml:6): ")
+    assert "api_key" in problem
+    assert "hush" not in problem
+
+
+def test_a_name_that_will_not_do_is_told_with_its_value_and_what_is_allowed(folder: Path) -> None:
+    write(folder, "[inference.lanes]\nhigh = 3\nurgent = 7\n")
+    assert problems() == (
+        "inference.lanes.urgent = 7 (callstream.toml:3): the name 'urgent' should be 'high', 'normal' or 'low'",
+    )
+    write(folder, '[inference.accounts."No good"]\nrequests_per_minute = 5\n')
+    (problem,) = problems()
+    assert problem.startswith("inference.accounts.No good (callstream.toml:1): the name 'No good' should match pattern")
+
+
 @pytest.mark.parametrize("value", ["0", "-5", "nan", "1e999", "true"])
 def test_a_limit_that_is_none_is_named_with_its_line(folder: Path, value: str) -> None:
     write(folder, f"[inference.accounts.acme]\nrequests_per_minute = {value}\n")
@@ -292,3 +358,30 @@ def test_lines_are_found_through_tables_arrays_and_dotted_keys() -> None:
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_line_finder(text: str) -> None:
     lines_of(text)
+
+
+SINKS = '[sinks.shop-copy]\nkind = "redis"\nurl = "redis://cache:6379/0"\n'
+
+
+def test_a_sink_has_its_password_by_a_variable_or_a_file_and_never_among_the_settings(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, f'{SINKS}api_key = "hush-hush"\n')
+    (problem,) = problems()
+    assert problem.startswith("sinks.shop-copy.api_key (callstream.toml:4): a key is never kept with the settings.")
+    assert "Set CALLSTREAM_SINKS__SHOP_COPY__API_KEY, or put it into a file" in problem
+    write(folder, SINKS)
+    monkeypatch.setenv("CALLSTREAM_SINKS__SHOP_COPY__API_KEY", "hush-hush")
+    assert load().sinks["shop-copy"].secret("shop-copy") == "hush-hush"
+    monkeypatch.delenv("CALLSTREAM_SINKS__SHOP_COPY__API_KEY")
+    write(folder, f'{SINKS}api_key_file = "gone"\n')
+    with pytest.raises(SettingsError, match=r"sinks\.shop-copy\.api_key_file \(callstream\.toml:4\): sink shop-copy"):
+        check_secrets(load())
+
+
+def test_a_sink_that_cannot_be_is_named_with_where_and_why(folder: Path) -> None:
+    write(folder, SINKS.replace("redis://cache:6379/0", "redis://:hush@cache"))
+    (problem,) = problems()
+    assert "sinks.shop-copy" in problem
+    assert "must hold no password: set api_key" in problem
+    assert "hush" not in problem

@@ -104,6 +104,39 @@ async def test_another_submission_under_the_same_id_is_refused_and_the_first_one
     assert all(row == cell.saves[0] for row in cell.saves)
 
 
+@pytest.mark.parametrize("forged", [{}, {"subtaskof": "cup-1"}, {"subtaskof": ""}])
+async def test_a_sender_may_not_take_the_id_of_what_callstream_makes_of_a_task(forged: dict[str, str]) -> None:
+    event = submitted(task="mug-9~1.1", extensions=forged)
+    cell = MemoryCell()
+    outcome = await took_in(event, cell)
+    assert isinstance(outcome, Bury)
+    assert (outcome.failure.kind, outcome.ends_task, cell.value) == ("invalid-input", False, None)
+    assert outcome.failure.message.startswith("attribute 'subject' (mug-9~1.1) must not contain '~'")
+    assert [record.topic for record in records(event, outcome)] == ["callstream.dead"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"task": "mug-9~1.1", "extensions": {"subtaskof": "mug-9", "join": "shop/1/2/1/1/0"}},
+        {"task": "mug-9~2.shadow", "extensions": {"subtaskof": "mug-9", "shadow": "facts"}, "run": 1},
+        {"task": "mug-9~7bd32a0b46e2", "parent": "mug-9", "run": 1},
+        {"task": f"{'m' * 115}~7bd32a0b46e2", "parent": "m" * 128, "run": 1},
+    ],
+    ids=["sub-task", "shadow", "replay", "replay of the longest id"],
+)
+async def test_what_callstream_makes_of_a_task_is_taken_in(made: dict[str, Any]) -> None:
+    assert isinstance(await took_in(submitted(**made), MemoryCell()), Resume)
+
+
+async def test_a_task_that_was_taken_in_under_such_an_id_starts_again_all_the_same() -> None:
+    cell = MemoryCell()
+    first = await took_in(submitted(), cell)
+    again = await took_in(submitted(task="mug-9~1.1"), cell)
+    assert isinstance(first, Resume)
+    assert isinstance(again, Resume)
+
+
 class Wide(BaseModel):
     """A model that makes of some inputs what no event can carry."""
 

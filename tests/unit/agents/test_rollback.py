@@ -6,13 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callstream.agents.fakes import FakePorts, deliver
+from callstream.agents.ports import Policy
 from callstream.agents.settle import NO_ROLLBACK, Work, settle
 from callstream.agents.steps import StepRole
-from callstream.streams.chain import Cell, Chain, Chains
+from callstream.agents.trying import Trying
+from callstream.streams.chain import Attempts, Cell, Chain, Chains
 from callstream.streams.event import MAX_HOPS, TASK_UNDO, End, Event, Failure, Hop
 from callstream.streams.outcome import Bury, Cancelled, Finish, Forward, Hold, Keep, Outcome
 from callstream.streams.wire import MAX_BODY_BYTES, Record, decode
 from callstream.tables.durable import NoCell
+from callstream.tables.tasks import fold
 from tests.support.events import Input, Say, an_event
 
 BROKEN = Failure(kind="refused", message="no")
@@ -136,6 +140,24 @@ def test_a_cancelled_task_is_undone_or_keeps_what_it_wrote_and_its_trail_says_wh
         assert (NO_ROLLBACK in ended.body.trail[0].notes) is not rollback
 
 
+def test_a_cancelled_task_ends_under_one_id_whichever_of_its_events_a_crash_lets_meet_the_command_first() -> None:
+    known = chains(True, True, True)
+    ends, numbers = [], []
+    for sequence in (1, 2, 3):
+        records = settle(an_event(sequence=sequence), Cancelled("by ada"), work("a"), known)
+        numbers.append(read(records[0])[1].sequence)
+        ends.append(way_back(known, records)[1])
+    assert {ended.id for ended in ends} == {"4:acme:mug-1/4/1"}
+    # each undo has the number of its step's, which no event forward has
+    assert numbers == [7, 6, 5]
+
+    # and the status tells of the longest way back, in whichever order they come
+    for first, second in ((ends[0], ends[2]), (ends[2], ends[0])):
+        row, _ = fold(None, first, known, 1.0)
+        row, _ = fold(row, second, known, 2.0)
+        assert (row["state"], [step["step"] for step in row["steps"] if step.get("undo")]) == ("cancelled", [*"cba"])
+
+
 def test_a_chain_that_is_gone_and_a_task_that_is_too_large_still_come_to_their_end() -> None:
     known = chains(True, True)
     large = an_event(sequence=2, outputs={"a": {"text": "x" * (MAX_BODY_BYTES - 1_000)}})
@@ -161,6 +183,29 @@ def test_each_step_that_was_begun_and_can_be_undone_is_undone_once(undoable: lis
     assert passed == expected[::-1]
     assert ended.body.end is End.FAILED
     assert ended.sequence == failing + 1 + len(passed)
+
+
+class Onlooker:
+    """A role that records what it sees, as the gateway's."""
+
+    service = "gateway"
+    stateful = False
+
+    def policy(self, event: Event) -> Policy:
+        """One try, and none that ends the task."""
+        return Policy(self.service, Attempts(most=1), ends_task=False)
+
+    async def act(self, event: Event, state: Cell) -> Outcome:
+        """Nothing follows."""
+        return Keep()
+
+
+async def test_who_only_looks_on_at_an_undo_has_no_say_in_it() -> None:
+    known = chains(True)
+    _, back = settle(an_event(), Bury(BROKEN), work("a"), known)
+    event = read(back)[1]
+    [delivery] = deliver([event], "s-a")
+    assert await Trying(Onlooker(), FakePorts(), known).records(event, delivery) == []
 
 
 async def test_a_service_undoes_its_step_past_the_deadline_and_with_its_own_attempts() -> None:

@@ -39,6 +39,7 @@ from callstream.streams.wire import MAX_BODY_BYTES, Record, decode, encode
 from tests.support.events import CHAINS, EVENTS, FAILURES, OBJECTS, TEXTS, Input, Say, an_event
 
 WORK = Work("prepare", "facts", 11.0, 12.5, attempts=2, notes=("attempt 1: timeout: slow",))
+CHECK = Work("moderate", "check", 11.0, 12.5)
 BROKEN = Failure(kind="bug", message="broken", traceback="where")
 
 
@@ -372,3 +373,53 @@ def test_and_comes_back_to_its_own_step() -> None:
     assert sent(event, Again()) == [("infer.high", event)]
     with pytest.raises(UnknownChain):
         sent(an_event(sequence=9), Again())
+
+
+class Sends(Say):
+    """A step that may send a task back."""
+
+    regenerates = "facts"
+
+
+LOOP = Chains([Chain("shop", Input, (Say("facts", "prepare"), Say("copy", "infer"), Sends("check", "moderate")))])
+
+
+def test_a_step_sends_a_task_back_in_another_round() -> None:
+    event = an_event(sequence=3, outputs={"facts": {"a": 1}, "copy": {"text": "The best."}})
+    [(topic, again)] = [read(one) for one in settle(event, Forward({"round": 1}, back="facts"), CHECK, LOOP)]
+    assert (topic, again.sequence, again.type) == ("prepare", 5, TASK)
+    assert again.body.outputs == {"facts": {"a": 1}, "copy": {"text": "The best."}, "check": {"round": 1}}
+    [(topic, ended)] = [read(one) for one in settle(replace(event, sequence=7), Forward(), CHECK, LOOP)]
+    assert (topic, ended.body.end) == ("finished", End.FINISHED)
+    [(topic, _)] = [read(one) for one in settle(replace(event, sequence=6), Forward(), CHECK, LOOP)]
+    assert topic == "moderate"
+
+
+def test_a_task_that_is_sent_back_for_ever_is_buried() -> None:
+    event = an_event(sequence=3)
+    for _ in range(MAX_HOPS - 1):
+        [(_, event)] = [read(one) for one in settle(event, Forward(back="facts"), CHECK, LOOP)]
+        event = replace(event, sequence=event.sequence + 2)
+    topics = [read(one)[0] for one in settle(event, Forward(back="facts"), CHECK, LOOP)]
+    assert topics == ["dead", "finished"]
+
+
+@pytest.mark.parametrize("back", ["copy", "check", "nowhere"])
+def test_a_way_back_that_is_not_declared_is_refused(back: str) -> None:
+    with pytest.raises(ValueError, match="does not declare"):
+        settle(an_event(sequence=3), Forward(back=back), CHECK, LOOP)
+
+
+def test_a_step_changes_texts_of_earlier_outputs() -> None:
+    event = an_event(sequence=3, outputs={"copy": {"text": "An idiot.", "tokens": 3}})
+    [(_, ended)] = sent(event, Forward({"masked": ["copy.text"]}, edits={"copy": {"text": "An *****."}}))
+    assert ended.body.outputs["copy"] == {"text": "An *****.", "tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "edits", [{"copy": {"tokens": "4"}}, {"copy": {"title": "x"}}, {"none": {"text": "x"}}, {"copy": {"text": 3}}]
+)
+def test_an_edit_of_what_is_no_text_is_refused(edits: dict[str, dict[str, str]]) -> None:
+    event = an_event(sequence=3, outputs={"copy": {"text": "A mug.", "tokens": 3}})
+    with pytest.raises(ValueError, match="an edit of"):
+        sent(event, Forward(edits=edits))

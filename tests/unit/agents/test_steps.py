@@ -1,14 +1,17 @@
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 
 from callstream.agents.haste import Haste, haste
+from callstream.agents.payer import Payer, payer
 from callstream.agents.ports import Policy
 from callstream.agents.steps import StepRole
 from callstream.streams.chain import Attempts, Cell, Chain, Chains, Late, Step, UnknownChain
 from callstream.streams.event import Event
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Bury, Forward, Outcome
+from tests.support.clock import Clock
 from tests.support.events import Input, an_event
 
 
@@ -54,7 +57,7 @@ async def test_an_event_takes_the_step_of_its_sequence_in_the_version_it_started
     sequence: int, version: int, name: str
 ) -> None:
     event, cell = an_event(sequence=sequence, version=version), MemoryCell()
-    assert ROLE.policy(event) == Policy(name, Attempts(most=2), 7.0, keeps_deadline=True)
+    assert ROLE.policy(event) == Policy(name, Attempts(most=2), 7.0, keeps_deadline=True, pays=True)
     assert await ROLE.act(event, cell) == Forward({"by": name})
     assert cell.value == {"id": event.id}
 
@@ -104,15 +107,6 @@ class Slow(Step):
         self.hastes.append(haste())
         self.clock.now += 2.0
         return Forward({"done": True})
-
-
-class Clock:
-    """Epoch seconds that stand still."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def a_role(step: Slow, later: Step | None = None) -> StepRole:
@@ -171,3 +165,18 @@ async def test_how_long_a_step_takes_is_learned() -> None:
         assert await role.act(an_event(deadline=step.clock.now + 1.0), MemoryCell()) == Forward({"done": True})
     assert role.policy(due(None)).needs_seconds == 2.0
     assert await role.act(an_event(deadline=step.clock.now + 1.9), MemoryCell()) != Forward({"done": True})
+
+
+async def test_a_step_says_for_whom_its_calls_are_paid() -> None:
+    seen: list[Payer] = []
+
+    class Asks(Step):
+        name, service = "asks", "infer"
+
+        async def act(self, event: Event, state: Cell) -> Outcome:
+            seen.append(payer())
+            return Forward()
+
+    role = StepRole("infer", Chains([Chain("shop", Input, (Asks(),))]), stateful=True)
+    await role.act(replace(an_event(sequence=1).with_body(generation=2), run=3), MemoryCell())
+    assert (seen, payer()) == ([Payer("shop", "3.2.1")], Payer())

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from callstream.agents.timer import Arrival, Releaser, TimerRole
-from callstream.streams.blobs import DATAREF, BlobOptions, BlobStore
+from callstream.streams.blobs import BlobOptions, BlobStore
 from callstream.streams.event import Event
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Bury, Keep, Outcome
 from callstream.streams.ownership import Claim, LostOwnership
 from callstream.streams.timing import Timed, delayed
-from callstream.streams.wire import LogUnavailable, Record, encode
+from callstream.streams.wire import DATAREF, LogUnavailable, Record, encode
 from callstream.tables.fakes import MemoryRows
 from callstream.tables.timers import MOST_AT_ONCE, Timers
 from tests.support.events import an_event

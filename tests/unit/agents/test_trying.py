@@ -1,19 +1,25 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from callstream.agents.fakes import FakePorts, deliver
+from callstream.agents.inference.call import Reply
+from callstream.agents.inference.receipts_state import answer
 from callstream.agents.masking import Mask
+from callstream.agents.payer import round_of
 from callstream.agents.ports import Policy
 from callstream.agents.spent import waiting
 from callstream.agents.trying import Trying
 from callstream.streams.chain import Act, Attempts, Cell
+from callstream.streams.errorclass import class_of
 from callstream.streams.event import Event, Failure, Hop
-from callstream.streams.outcome import Bury, Forward, Outcome, Retry
+from callstream.streams.outcome import Bury, Finish, Forward, Hold, Outcome, Retry
 from callstream.streams.retry_budget import BudgetOptions, Budgets
+from callstream.streams.spend import Spend, SpendKind
 from callstream.streams.wire import Record, decode
 from tests.support.events import CHAINS, an_event
 
@@ -160,6 +166,16 @@ def _error_of(act: Callable[[], None]) -> BaseException | None:
     return None
 
 
+@pytest.mark.parametrize(("own", "says"), [(5_000_000, "its output has 5,000,0"), (3_000_000, "the event has 6,000,")])
+async def test_an_output_that_is_too_large_says_so(own: int, says: str, caplog: pytest.LogCaptureFixture) -> None:
+    before = {"photo": {"text": "x" * 3_000_000}}
+    (dead,), _ = await tried(Script(scripted([Forward({"text": "x" * own})])), an_event(outputs=before))
+    failure = failure_of(dead)
+    assert (failure.kind, failure.traceback, class_of(failure.kind)) == ("output-too-large", "", "refused")
+    assert failure.message.startswith("what 'facts' gives is too large: " + says)
+    assert "Traceback" not in caplog.text
+
+
 async def test_no_secret_is_kept_of_an_exception() -> None:
     said = (
         "401 for POST https://shop:hunter2secret@db.test/x with {'Authorization': 'Bearer abc.def.ghi'}, "
@@ -209,3 +225,19 @@ async def test_a_burial_by_the_step_itself_is_no_success() -> None:
     for event in tasks(2):
         await trying.records(event, deliver([event], "prepare")[0])
     assert role.acts == 3
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Forward({}), Finish(), Hold("look"), Bury(Failure(kind="bug", message="no"))],
+)
+async def test_whatever_a_step_decides_its_hop_tells_what_its_calls_cost(outcome: Outcome) -> None:
+    paid = Spend(kind=SpendKind.ANSWER, cost=Decimal("0.25"))
+    reply = Reply("A mug.", spends=(paid,))
+
+    async def asks(event: Event, state: Cell) -> Outcome:
+        await state.save(answer(answer(None, "mine", reply, round_of(event)), "an earlier step's", reply, "0.0.0"))
+        return outcome
+
+    [event], _ = await tried(Script(asks, pays=True), an_event(sequence=1))
+    assert last_hop(event).spends == (paid,)

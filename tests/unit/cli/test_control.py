@@ -26,6 +26,9 @@ def test_what_is_in_force_is_shown() -> None:
     text = shown(table({"pauses": [PAUSE], "filters": [one, every], "cancelled_tasks": 1_200}))
     for part in ("paused", "chain quick", "ada[1]", "costs", "chain quick, state held", "every task", "1,200 single"):
         assert part in text
+    assert table({"pauses": [], "filters": [], "cancelled_tasks": 2}) == (
+        "nothing is paused, no filter cancels tasks; 2 single tasks are remembered as cancelled"
+    )
 
 
 def test_a_task_says_what_it_waits_for() -> None:

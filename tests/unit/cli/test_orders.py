@@ -37,6 +37,7 @@ def test_each_line_is_a_task_and_pictures_lie_beside_the_file(tmp_path: Path) ->
         ('{"chain": "c", "input": {"x": NaN}}', "NaN"),
         ('{"chain": "c"}', "input: Field required"),
         ('{"chain": "c", "input": {}, "inptu": 1}', "inptu"),
+        ('{"id": "mug-9~1.1", "chain": "c", "input": {}}', "must not contain '~'"),
         ('{"chain": "C!", "input": {}}', "chain"),
         ('{"chain": "c", "input": {"photo": "gone.jpg"}}', "gone.jpg does not exist"),
     ],

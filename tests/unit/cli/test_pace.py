@@ -41,5 +41,7 @@ async def test_a_rate_spaces_the_beginnings() -> None:
     async def work(_: int) -> None:
         begins.append(loop.time())
 
+    # The first one may begin late and the others on time.
+    began = loop.time()
     await for_each(range(4), work, at_once=4, rate=200)
-    assert begins[-1] - begins[0] >= 0.0149
+    assert begins[-1] - began >= 0.0149

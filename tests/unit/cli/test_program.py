@@ -2,16 +2,23 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from callstream import __version__
 from callstream.alarming import BadAlarmRule
 from callstream.app import run_worker
 from callstream.cli import main
-from callstream.services import UnknownService
+from callstream.cli.commands import COMMANDS, app
+from callstream.services import UnknownBudget, UnknownService, load_steps
 from callstream.settings import load
+from callstream.streams.foreseen import Foreseen
+from callstream.streams.loading import load_chains
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -130,6 +137,17 @@ def test_a_rule_that_names_what_is_not_there_is_refused_before_anything_is_start
     assert not (tmp_path / ".callstream").exists()
 
 
+def test_a_budget_of_a_chain_that_is_not_there_is_refused_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    monkeypatch.setenv("CALLSTREAM_CHAINS", '["shop.py:CHAIN"]')
+    monkeypatch.setenv("CALLSTREAM_INFERENCE__BUDGETS__CHAINS", '{"shpo": {"day": {"ceiling": "1"}}}')
+    with pytest.raises(UnknownBudget, match="names 'shpo'; there are: shop"):
+        run_worker(load())
+    assert not (tmp_path / ".callstream").exists()
+
+
 def test_a_service_that_there_is_not_is_refused_before_anything_is_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,3 +156,62 @@ def test_a_service_that_there_is_not_is_refused_before_anything_is_started(
     with pytest.raises(UnknownService, match="no service is called 'infre'; there are: gateway, intake, infer"):
         run_worker(load(), ["infre"])
     assert not (tmp_path / ".callstream").exists()
+
+
+LOADING = """
+from callstream.agents.inference.step import Infer
+from callstream.streams.chain import Chain, Step
+from callstream.streams.foreseen import Foreseen
+from pydantic import BaseModel
+
+
+class Input(BaseModel):
+    text: str
+
+
+class Heavy(Step):
+    name, service = "heavy", "heavy"
+
+    def load(self):
+        raise Foreseen("heavy is not there")
+
+
+CHAIN = Chain("shop", input=Input, steps=(Infer(name="copy", pool="writer"), Heavy()))
+"""
+
+
+def test_what_takes_long_is_read_before_anything_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a step that cannot read what it needs
+    (tmp_path / "loading.py").write_text(LOADING)
+    monkeypatch.setenv("CALLSTREAM_CHAINS", '["loading.py:CHAIN"]')
+    # when a worker with its service starts, then it ends at once and says why
+    with pytest.raises(Foreseen, match="heavy is not there"):
+        run_worker(load())
+    with pytest.raises(Foreseen, match="heavy is not there"):
+        run_worker(load(), ["heavy"])
+    assert not (tmp_path / ".callstream").exists()
+    # and one without it does not read it
+    load_steps(load_chains(["loading.py:CHAIN"]), ["infer"])
+
+
+def test_the_list_says_of_each_command_what_its_help_says() -> None:
+    program: Any = typer.main.get_command(app)
+    for name, listed in COMMANDS.items():
+        command = program.get_command(None, name)
+        assert command.name == name
+        assert command.get_short_help_str(200) == listed.about, name
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("callstream.cli", ("faust", "sqlalchemy", "aiohttp", "cel", "callstream.settings")),
+        ("callstream.cli.status", ("alembic", "cel", "faust", "jaeger_client")),
+        ("callstream.cli.dead", ("alembic", "cel", "faust", "jaeger_client")),
+    ],
+)
+def test_a_command_reads_nothing_that_it_does_not_need(module: str, absent: tuple[str, ...]) -> None:
+    read = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", read], capture_output=True, text=True, check=True).stdout.split()
+    assert module in loaded
+    assert not set(absent) & set(loaded)

@@ -1,8 +1,10 @@
 """Which tasks a replay means: what is taken, and what is refused in one line."""
 
+import io
 import math
 
 import pytest
+from rich.console import Console
 
 from callstream.cli.errors import CliError
 from callstream.cli.replay import Asked, lines, reach_json, reach_table, summary_json, wanted_of
@@ -50,7 +52,7 @@ def test_the_name_of_one_tasks_replay_does_not_hang_on_where_it_was_looked_for()
         ({"task": "a", "chain": "shop"}, "copy", "name either one task with --task or all of a chain"),
         ({"task": "a"}, None, "say with --from at which step"),
         ({"task": "a", "where": "true"}, "copy", "--where chooses among the tasks of a --chain"),
-        ({"chain": "shop"}, None, "say with --since from when on"),
+        ({"chain": "shop"}, None, "--chain needs --since, from when on"),
         ({"chain": "shop", "since": "2027-01-01T00:00:00"}, None, "has no UTC offset; take RFC 3339 with an offset"),
         ({"chain": "shop", "since": "yesterday"}, None, "--since yesterday: .*; take RFC 3339"),
         ({"chain": "shop", "since": "1950-01-01T00:00:00Z"}, None, "not within the years 1970 to 9999"),
@@ -95,6 +97,9 @@ def test_the_reach_is_told() -> None:
     table = reach_table([whole, part, none], 168)
     cells = [list(column.cells) for column in table.columns]
     assert cells[3] == ["the beginning", "1970-01-01T00:00:07.000Z", "nothing left"]
+    told = io.StringIO()
+    Console(width=60, file=told).print(table)
+    assert "…" not in told.getvalue()
     assert cells[4] == ["1 h", "for ever", "0.0166667 h"]
-    told = [reach_json(one) for one in (whole, part, none)]
-    assert [(one["swept"], one["complete_since"]) for one in told] == [(False, None), (True, 7.0), (True, None)]
+    as_json = [reach_json(one) for one in (whole, part, none)]
+    assert [(one["swept"], one["complete_since"]) for one in as_json] == [(False, None), (True, 7.0), (True, None)]

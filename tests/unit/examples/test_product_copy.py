@@ -1,4 +1,5 @@
 import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from callstream.streams.chain import Chain, InvalidInput
 from callstream.streams.event import Body, Event, Json, Submission
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Forward
+from tests.unit.examples.conftest import EXAMPLES
 
 
 def given_of(record: Json) -> Json:
@@ -68,6 +70,14 @@ def test_titles_alone_tell_brand_and_category(product_copy: Chain, products: lis
         for field in ("brand", "category"):
             fact = getattr(found, field)
             assert (fact.value if fact else None) == record["expect"][field], record["id"]
+
+
+def test_what_is_printed_on_every_photo_is_known(products: list[Json]) -> None:
+    labels = json.loads((EXAMPLES / "product-copy" / "labels.json").read_text("utf-8"))
+    assert set(labels) == {record["id"] for record in products}
+    assert {lines[0] for lines in labels.values() if lines} == {record["expect"]["brand"] for record in products} - {
+        None
+    }
 
 
 @pytest.mark.parametrize("language", ["en", "zh", "de", "fr"])

@@ -1,6 +1,8 @@
 """Blobs: named by their hash, idempotent, bounded; large bodies travel as claim checks."""
 
 import hashlib
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from callstream.streams.blobs import (
     check_in,
     check_out,
 )
-from callstream.streams.wire import CLAIM_CHECK_BYTES, BadEvent, Record
+from callstream.streams.wire import BadEvent, Record
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -92,8 +94,8 @@ async def test_sweep_deletes_only_what_is_old(store: BlobStore) -> None:
 
 
 async def test_a_large_body_becomes_a_claim_check_and_comes_back(store: BlobStore) -> None:
-    small = Record("t", b"k", b"{}", [("ce_id", b"1")])
-    large = Record("t", b"k", b"x" * (CLAIM_CHECK_BYTES + 1), [("ce_id", b"1")])
+    small = Record("t", b"k", b"x" * 262_144, [("ce_id", b"1")])
+    large = Record("t", b"k", b"x" * 262_145, [("ce_id", b"1")])
     assert await check_in(small, store) is small
     checked = await check_in(large, store)
     assert checked.value == b""
@@ -107,3 +109,18 @@ async def test_a_large_body_becomes_a_claim_check_and_comes_back(store: BlobStor
 async def test_a_foreign_dataref_is_never_fetched(store: BlobStore) -> None:
     with pytest.raises(BadEvent, match="dataref"):
         await check_out(b"", [("ce_dataref", b"http://169.254.169.254/")], store)
+
+
+def test_a_program_that_read_and_wrote_blobs_ends_in_order(tmp_path: Path) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from callstream.streams.blobs import *\n"
+        "store = BlobStore(BlobOptions(url=sys.argv[1]))\n"
+        "async def main():\n"
+        "    for _ in range(20):\n"
+        "        assert await store.get(await store.put(b'a photo')) == b'a photo'\n"
+        "asyncio.run(main())\n"
+    )
+    for _ in range(8):
+        done = subprocess.run([sys.executable, "-c", script, f"file://{tmp_path}"], capture_output=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")

@@ -7,16 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from callstream.streams.chain import (
     MAX_STEPS,
-    MOST_FINDINGS,
     RESERVED,
     Chain,
     Chains,
     InvalidInput,
     Step,
     UnknownChain,
-    describe,
 )
 from callstream.streams.fakes import MemoryCell
+from callstream.streams.findings import MOST_FINDINGS, describe
 from tests.support.events import Input, Say, an_event
 
 STEPS = (Say("facts", "prepare"), Say("copy", "infer"))
@@ -68,7 +67,7 @@ def test_an_input_is_taken_as_its_model_has_it() -> None:
     [
         ({}, "lines: Field required (got an object of 0)"),
         ({"lines": [1, "x", 2, {}]}, "lines.1: Input should be a valid integer"),
-        ({"lines": {"a": 1}}, "lines: Input should be a valid list (got an object of 1)"),
+        ({"lines": {"a": 1}}, "lines: Input should be a list (got an object of 1)"),
         ({"lines": [], "more": "y" * 5_000}, f"more: Extra inputs are not permitted (got '{'y' * 60}')"),
         ({"lines": ["x"] * 9}, "; and 4 more"),
         ({"lines": ["x"] * (MOST_FINDINGS + 1)}, "10,001 places are not as they must be"),
@@ -89,7 +88,7 @@ def test_what_does_not_fit_is_named_with_its_place(given: dict[str, Any], said: 
 def test_a_fault_of_the_whole_is_one_of_the_body() -> None:
     with pytest.raises(ValidationError) as refused:
         Order.model_validate([])
-    assert describe(refused.value).startswith("body: Input should be a valid dictionary")
+    assert describe(refused.value).startswith("body: Input should be an object")
 
 
 def test_chains_are_found_by_name_and_version() -> None:

@@ -12,7 +12,9 @@ KINDS = sorted(
         kind
         for folder in ("streams", "agents", "callstream")
         for path in (ROOT / folder).rglob("*.py")
-        for kind in re.findall(r"""(?:Failure\(kind=|_bury\(|NotTaken\(\s*)"([a-z-]+)\"""", path.read_text())
+        for kind in re.findall(
+            r"""(?:Failure\(kind=|_bury\(|NotTaken\(\s*|_kind(?:: \S+)? = )"([a-z-]+)\"""", path.read_text()
+        )
     }
     | set(map(str, Kind))
 )
@@ -26,7 +28,7 @@ def test_every_kind_of_ours_has_a_class(kind: str) -> None:
 
 
 def test_kinds_were_found() -> None:
-    assert {"bug", "database", "callback-busy", "no-prompt", "unreachable"} <= set(KINDS)
+    assert {"bug", "database", "sink-row", "callback-busy", "no-prompt", "unreachable"} <= set(KINDS)
 
 
 @pytest.mark.parametrize("kind", Kind)

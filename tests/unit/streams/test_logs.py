@@ -1,16 +1,19 @@
 """Logs: one bounded line an event, with its task, without secrets, and the same line not a thousand times."""
 
+import ast
 import asyncio
 import io
 import json
 import logging
 import logging.config
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import aiokafka
 import pytest
 
-from callstream.streams.logs import LogOptions, bind, bound, dict_config, redact, setup
+from callstream.streams.logs import RECONNECTING, LogOptions, bind, bound, dict_config, redact, setup
 
 LOG = logging.getLogger("callstream.test")
 
@@ -37,6 +40,36 @@ def _as_before() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(False)
+
+
+LOST = ("Unable connect to node with id %s: %s", "Failed fetch messages from %s: %s")
+
+
+def test_a_lost_connection_of_the_client_is_a_warning_and_told_a_few_times() -> None:
+    lines = Lines(repeats=3)
+    for node in range(20):
+        for said in LOST:
+            logging.getLogger("aiokafka.consumer.fetcher").error(said, node, "refused")
+    logging.getLogger("aiokafka.consumer.fetcher").error("Unexpected error in fetcher routine")
+    logging.getLogger("callstream.test").error(LOST[0], 1, "refused")
+    told = [(line["level"], line["message"][:24]) for line in lines.objects()]
+    assert told[:6] == [
+        ("warning", said[:24]) for _ in range(3) for said in ("Unable connect to node w", "Failed fetch messages fr")
+    ]
+    assert told[6:] == [("error", "Unexpected error in fetc"), ("error", "Unable connect to node w")]
+
+
+def test_a_lost_connection_is_not_told_where_only_errors_are() -> None:
+    lines = Lines(level="error")
+    logging.getLogger("aiokafka.client").error(LOST[0], 1, "refused")
+    assert lines.texts() == []
+
+
+def test_aiokafka_still_says_what_is_taken_for_a_lost_connection() -> None:
+    folder = Path(aiokafka.__file__).parent
+    sources = (file.read_text() for file in folder.rglob("*.py"))
+    said = {node.value for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    assert said >= RECONNECTING
 
 
 def test_a_line_says_when_who_what_and_about_which_task() -> None:
@@ -81,6 +114,14 @@ async def test_fields_follow_a_task_and_leave_no_trace_in_others() -> None:
         ("postgresql://user:hunter22@db/x", "hunter22"),
         ("key sk-abcdefghijk used", "abcdefghijk"),
         ("whsec_MfKQ9r8GKYqrTwjU", "MfKQ9r8GKYqrTwjU"),
+        ("aws_secret_access_key=abcSECRET10", "abcSECRET10"),
+        ("CLIENT-TOKEN: 'abcdefgh'", "abcdefgh"),
+        ("postgresql+asyncpg://u:p@ssabc15@h/db", "ssabc15"),
+        ("Cookie: session=abcdef; theme=dark12", "dark12"),
+        ("xoxb-123456789-abcdef", "123456789"),
+        ("AKIAIOSFODNN7EXAMPLE", "IOSFODNN7EXAMPLE"),
+        ("token eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.SflKxwRJSM", "eyJzdWIiOiIxMjM0"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabcd\n-----END RSA PRIVATE KEY-----", "MIIEow"),
     ],
 )
 def test_secrets_are_masked(text: str, secret: str) -> None:
@@ -94,8 +135,12 @@ def test_secrets_are_masked(text: str, secret: str) -> None:
 
 
 def test_ordinary_text_is_left_alone() -> None:
-    text = "token counts: 12 in, 30 out; see http://127.0.0.1:8000/v1/tasks"
-    assert redact(text) == text
+    for text in (
+        "token counts: 12 in, 30 out; see http://127.0.0.1:8000/v1/tasks",
+        "max_tokens: 3000, a secretary, cookies are tasty, write to kim@example.com",
+        "http://127.0.0.1:8000/v1/tasks/a@b",
+    ):
+        assert redact(text) == text
 
 
 @pytest.mark.parametrize("format_", ["json", "console"])

@@ -5,14 +5,7 @@ import asyncio
 import pytest
 
 from callstream.streams.outstanding import Outstanding, Overdue
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

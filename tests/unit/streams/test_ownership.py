@@ -1,16 +1,7 @@
 import pytest
 
 from callstream.streams.ownership import LostOwnership, Ownership
-
-
-class Clock:
-    """Monotonic seconds, moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
@@ -57,7 +48,7 @@ def test_the_lease_lasts_while_the_loop_runs(ownership: Ownership, clock: Clock)
 def test_a_loop_that_stood_still_owns_nothing_until_the_group_says_so_again(ownership: Ownership, clock: Clock) -> None:
     claim = ownership.claim(0)
     clock.now += 8.1
-    with pytest.raises(LostOwnership, match=r"stood still for 8\.1 s"):
+    with pytest.raises(LostOwnership, match=r"stood still for 8\.1 s, longer than engine\.session_timeout_seconds"):
         ownership.require(claim)
     assert ownership.beat() > 8.0
     with pytest.raises(LostOwnership, match="stood still"):
@@ -65,3 +56,20 @@ def test_a_loop_that_stood_still_owns_nothing_until_the_group_says_so_again(owne
     ownership.revoke()
     ownership.assign([0])
     ownership.require(ownership.claim(0))
+
+
+def test_who_owns_nothing_has_no_lease_to_break(clock: Clock) -> None:
+    ownership = Ownership(8.0, clock)
+    clock.now += 60
+    assert ownership.beat() == 0
+    ownership.assign([0])
+    claim = ownership.claim(0)
+    clock.now += 7
+    assert ownership.beat() == 7
+    ownership.require(claim)
+    clock.now += 9
+    assert ownership.beat() == 9
+    ownership.revoke()
+    assert ownership.beat() == 0
+    with pytest.raises(LostOwnership):
+        ownership.require(claim)

@@ -58,7 +58,7 @@ def test_the_first_rule_that_is_true_decides_and_without_one_the_next_step_follo
     ("when", "why"),
     [
         ("outputs.facts.brand == 'Nordwind'", "no such field: brand; guard it with has(…)"),
-        ("input.title > 3", "No such overload"),
+        ("input.title > 3", "a value is of another type"),
         ("input.title", "it gives str, not true or false"),
         ("1 / 0 == 1", "division by zero"),
     ],

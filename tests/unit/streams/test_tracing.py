@@ -8,7 +8,8 @@ from jaeger_client.thrift_gen.agent import Agent
 from thrift.protocol.TCompactProtocol import TCompactProtocol
 from thrift.transport.TTransport import TMemoryBuffer
 
-from callstream.streams.tracing import TraceparentCodec, Tracing, TracingCounts, TracingOptions, encode_batch
+from callstream.streams.tracing import TraceparentCodec, Tracing, TracingCounts, encode_batch
+from callstream.streams.tracing_options import TracingOptions
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"

@@ -1,6 +1,6 @@
 import pytest
 
-from callstream.streams.watchdog import Watchdog
+from callstream.streams.watchdog import Watchdog, stood_still
 
 
 def test_lag_without_progress_ends_the_worker_after_so_many_seconds() -> None:
@@ -31,3 +31,9 @@ def test_work_that_comes_after_a_long_rest_has_its_full_time() -> None:
         assert dog.look(0, 3, minute * 60.0) is None
     assert dog.look(5, 3, 5_990.0) is None
     assert dog.look(5, 3, 6_000.0) is not None
+
+
+def test_a_worker_that_stood_still_names_the_setting_and_what_to_do() -> None:
+    said = stood_still(8.04)
+    assert said.startswith("this process stood still for 8.0 s, longer than engine.session_timeout_seconds lets it own")
+    assert "raise the setting" in said

@@ -172,7 +172,10 @@ def test_attributes_that_are_wrong_are_named(changes: dict[str, bytes | None], s
         (body(more=1), "body: more: Extra inputs are not permitted"),
         (body(digest=None), "body: digest: Input should be a valid string"),
         (body(submission={"chain": "shop", "input": {}, "tenant": "other"}), "body: submission.tenant: Extra inputs"),
-        (body(trail=[{"step": "a|b", "service": "x", "started": 1, "ended": 2}]), "body: trail.0.step: String should"),
+        (
+            body(trail=[{"step": "a|b", "service": "x", "started": 1, "ended": 2}]),
+            "body: trail.0.step: must be 1 to 48",
+        ),
         (body(**{f"key {number}": "x" * 1_000 for number in range(2_000)}), "and 1995 more"),
         (b" " * MAX_RECORD_BYTES + b"1", "body: 4,259,841 bytes; at most 4,259,840 are taken"),
     ],

@@ -63,6 +63,14 @@ def test_a_wrong_argument_is_refused_by_name(arguments: list[str], message: str)
     assert message in result.output
 
 
+def test_probabilities_that_do_not_fit_are_told_in_full_and_nothing_else_is() -> None:
+    arguments = ["--key", "sk-hush", "--fail", "503=0.6", "--fail", "hang=0.6"]
+    result = CliRunner().invoke(app(), arguments, env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+    assert "Invalid value: the probabilities in fail (503=0.6, hang=0.6) add up to 1.2; at most 1" in result.output
+    assert "hush" not in result.output
+
+
 def test_help_tells_every_option() -> None:
     result = CliRunner().invoke(app(), ["--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
 

@@ -132,3 +132,12 @@ def test_long_values_and_long_lines_are_bounded() -> None:
     brief = read_brief(user("brand: " + "x" * 100_000 + "\n" + "y" * 100_000 + ": z\n" + ":" * 10_000))
 
     assert len(brief.attributes["brand"]) == 400
+
+
+@pytest.mark.parametrize(
+    ("asked", "language"),
+    [("Simplified Chinese", "zh"), ("Spanish", "es"), ("German", "de"), ("Klingon", "en")],
+)
+def test_the_language_to_translate_into_is_read_from_the_instructions(asked: str, language: str) -> None:
+    brief = read_brief(user("A mug.", f"Translate the user's text into {asked}. Answer with it alone."))
+    assert (brief.translate, brief.language) == (True, language)

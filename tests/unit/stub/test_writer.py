@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callstream.agents.moderation import default_rules
-from callstream.agents.moderation.matcher import Decision, Matcher
-from callstream.agents.moderation.normalise import simplified
+from callstream.agents.moderation import Decision, default_rules
+from callstream.agents.moderation.rulesfile import judge_of
 from callstream.stub.phrases import LANGUAGES, phrases, translations
 from callstream.stub.prompt import CATEGORIES, Brief
 from callstream.stub.translation import translate
@@ -73,11 +72,11 @@ def test_values_of_several_parts_are_put_into_the_language_if_all_parts_are_know
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_template_says_what_the_default_rules_of_moderation_stop(language: str) -> None:
-    matcher, words = Matcher(default_rules(), simplified()), phrases(language)
+    judge, words = judge_of(default_rules()), phrases(language)
 
     templates = [words.features, *words.openings.values(), *words.details.values(), *words.closings.values()]
     for template in (*chain.from_iterable(templates), *words.leftovers.values(), *words.words.values()):
-        assert matcher.judge(template).decision is Decision.PASS, template
+        assert judge.judge({"": template}).decision is Decision.PASS, template
 
 
 def test_a_brand_that_begins_the_title_is_said_once() -> None:

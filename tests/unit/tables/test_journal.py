@@ -65,6 +65,17 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
+async def test_a_submission_under_the_id_of_a_sub_task_is_no_row_of_it(gateway: Gateway) -> None:
+    forged, made = at(0, "mug-1~1.1"), at(0, "mug-1~1.1").extended(subtaskof="mug-1")
+    await gateway.record(forged)
+    await settled()
+    assert gateway.row(forged) is None
+    await gateway.record(made)
+    row = gateway.row(made)
+    assert row is not None
+    assert row["parent"] == "mug-1"
+
+
 async def test_an_event_is_recorded_when_its_row_is_on_the_log_and_not_before(gateway: Gateway) -> None:
     gateway.rows.hold()
     recording = gateway.record(at(2))

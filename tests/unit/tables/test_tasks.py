@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callstream.agents.review import Claim, command_event
+from callstream.agents.review.said import Due
 from callstream.agents.settle import Work, settle
 from callstream.streams.event import (
     TASK_NOTIFIED,
+    TASK_REVIEWED,
     TASK_WAITING,
     Event,
     Failure,
@@ -17,6 +20,7 @@ from callstream.streams.event import (
     WaitReason,
 )
 from callstream.streams.outcome import Announce, Bury, Cancelled, Finish, Forward, Hold, Outcome, Resume
+from callstream.streams.review import opened
 from callstream.streams.wire import decode
 from callstream.tables.tasks import fold, state_of
 from tests.support.events import CHAINS, EVENTS, an_event
@@ -64,6 +68,11 @@ WAITING = [*FINISHED[:3], replace(FINISHED[2], attempt=2, type=TASK_WAITING).wit
 BACK = [*WAITING, replace(WAITING[-1], type="callstream.task")]
 STARTED = [*SCHEDULED, replace(SCHEDULED[-1], type="callstream.task")]
 WAYS = {"finished": FINISHED, "failed": FAILED, "rejected": REJECTED, "held": HELD, "reviewed": REVIEWED, "told": TOLD}
+DUE_AT = command_event(HELD[-1], Due(at=99.0), 99.0)
+NOTED = replace(command_event(HELD[-1], Claim(reviewer="ann", seconds=60), 20.0), type=TASK_REVIEWED).with_body(
+    outputs={"review": opened(HELD[-1]) | {"told": 1, "claim": {"by": "ann", "since": 20.0, "until": 80.0}}}
+)
+WAYS |= {"due": [*HELD, replace(DUE_AT, type=TASK_WAITING)], "claimed": [*HELD, NOTED], "noted": [*REVIEWED, NOTED]}
 WAYS |= {"scheduled": SCHEDULED, "started": STARTED, "waiting": WAITING, "back": BACK}
 WAYS |= {"done": [*BACK, *after(BACK[-1], Forward({"b": 2}))]}
 
@@ -261,3 +270,21 @@ def test_a_replayed_task_shows_its_parents_steps_and_counts_only_its_own() -> No
     [done] = after(child, Forward({"b": 2}), "infer", "copy")
     row, hops = fold(row, done, CHAINS, 21.0)
     assert ([hop.step for hop in hops], row["parent"]) == (["copy"], "mug-1")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        {},
+        {"run": 0, "sequence": 3, "told": 9},
+        opened(HELD[-1]) | {"told": 9, "due": "soon"},
+        opened(HELD[-1]) | {"told": 9, "claim": {"by": "ann"}},
+        opened(HELD[-1]) | {"told": 9, "audit": [7]},
+        opened(HELD[-1]) | {"told": 9, "priority": "most"},
+    ],
+)
+def test_what_is_no_review_changes_no_row(told: Json | None) -> None:
+    row, _ = folded(HELD)
+    outputs = {} if told is None else {"review": told}
+    assert folded([*HELD, NOTED.with_body(outputs=outputs)])[0] == row

@@ -69,6 +69,7 @@ SUBMISSIONS: dict[str, tuple[dict[str, Any], int, str]] = {
     "id with newline": ({"id": "a\n"}, 422, "#/id"),
     "empty id": ({"id": ""}, 422, "#/id"),
     "long id": ({"id": "a" * 129}, 422, "#/id"),
+    "id of a sub-task": ({"id": "mug-9~1.1"}, 422, "#/id"),
     "unknown priority": ({"priority": "urgent"}, 422, "#/priority"),
     "deadline in the past": ({"deadline": "2001-01-01T00:00:00Z"}, 422, "#/deadline"),
     "deadline without offset": ({"deadline": "2999-01-01T00:00:00"}, 422, "#/deadline"),
@@ -98,6 +99,41 @@ async def test_a_submission_that_does_not_fit_names_the_place(client: Client, po
     assert problem["instance"] == "/v1/tasks"
     assert any(entry["pointer"].startswith(pointer) for entry in problem["errors"])
     assert port.events == []
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"input": {}}, {"#/input/title": "Field required"}),
+        ({"id": "a/b"}, {"#/id": "must be 1 to 128 letters, digits, '.', '_' or '-', a letter or digit first"}),
+        ({"deadline": [1]}, {"#/deadline": "Input should be a valid integer, a valid number or a valid string"}),
+        (
+            {"priority": "urgent", "callback": 7},
+            {
+                "#/priority": "Input should be 'high', 'normal' or 'low'",
+                "#/callback": "Input should be a valid string",
+            },
+        ),
+    ],
+)
+async def test_a_problem_speaks_of_the_document_that_was_sent(
+    client: Client, members: dict[str, Any], told: dict[str, str]
+) -> None:
+    response = await client.post("/v1/tasks", json=submission(**members))
+
+    problem = await response.json()
+    assert {entry["pointer"]: entry["detail"] for entry in problem["errors"]} == told
+    [first, *others] = told
+    whole = f"{len(told)} places do not fit: {', '.join(told)}" if others else f"{first}: {told[first]}"
+    assert problem["detail"] == whole
+
+
+async def test_of_many_places_the_first_are_told(client: Client) -> None:
+    response = await client.post("/v1/tasks", json=submission(**{f"more-{number}": 1 for number in range(7)}))
+
+    problem = await response.json()
+    assert problem["detail"].startswith("7 places do not fit, the first 5: #/more-0, #/more-1, ")
+    assert len(problem["errors"]) == 7
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "\xe4"])

@@ -123,7 +123,7 @@ async def test_a_filter_takes_the_tasks_of_before(client: Client, port: FakePort
     ("document", "place"),
     [
         ({}, "give either tasks or filter"),
-        ({"tasks": []}, "#/tasks"),
+        ({"tasks": []}, "#/tasks: List should have at least 1 item, not 0"),
         ({"tasks": ["a b"]}, "#/tasks/0"),
         ({"tasks": ["a"] * 1001}, "#/tasks"),
         ({"tasks": ["a"], "filter": {"chain": "a"}}, "give either tasks or filter"),
@@ -162,6 +162,23 @@ async def test_what_is_paused_is_shown_and_waited_for(client: Client, port: Fake
         assert (resumed["scope"], resumed["paused_since"]) == (scope, paused["since"])
         assert "waiting" not in await row(client, "mug-1")
         assert (await post(client, "/v1/control/resume", {"scope": scope}, 409))["detail"].startswith(f"{kind} ")
+
+
+async def test_a_pause_of_a_task_that_has_ended_or_that_nobody_knows_is_refused(client: Client, port: FakePort) -> None:
+    await post(client, "/v1/tasks", submission(id="mug-1"))
+    port.end("default", "mug-1", "finished")
+    told = await post(client, "/v1/control/pause", {"scope": {"task": "mug-1"}, **WHY}, 409)
+    assert told["detail"] == "task 'mug-1' cannot be paused any more: it is finished"
+    assert (await post(client, "/v1/control/pause", {"scope": {"task": "nobody"}}, 404))["title"] == "Unknown task"
+    await post(client, "/v1/control/pause", {"scope": {"task": "mug-1", "tenant": "other"}}, 404)
+    assert not port.controls.any
+
+
+async def test_a_filter_of_a_chain_that_nobody_knows_is_refused(client: Client, port: FakePort) -> None:
+    told = await post(client, "/v1/control/cancel", {"filter": {"chain": "product-cpoy"}}, 422)
+    detail = "#/filter/chain: no chain 'product-cpoy' can be cancelled here; there are: product-copy"
+    assert told["detail"] == detail
+    assert not port.controls.any
 
 
 async def test_a_pool_is_paused_for_the_step_that_calls_it(client: Client, port: FakePort) -> None:

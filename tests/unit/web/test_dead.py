@@ -1,5 +1,6 @@
 """Dead letters over HTTP, over the desk in memory."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -246,7 +247,7 @@ async def test_a_job_over_letters(client: Client, port: FakePort, chains: Chains
     await ask(client, "POST", f"{path}/resume", 202, {"by": "kim"})
     for moment in range(4):
         for partition in port.dead.rows.open_partitions():
-            await port.dead.runner.look(partition, float(moment), 1e9)
+            await port.dead.runner.look(partition, time.time() + moment)
     told = await ask(client, "GET", path, 200)
     assert (told["state"], told["matched"], told["sent"], told["missing"]) == ("done", 5, 5, 0)
     assert sorted(event.task for event in port.dead.again) == ["mug-0", "mug-1", "mug-2", "mug-4", "mug-5"]
@@ -257,16 +258,27 @@ async def test_a_job_over_letters(client: Client, port: FakePort, chains: Chains
     await ask(client, "GET", "/jobs/NO..PE", 400)
 
 
+async def test_a_job_that_nobody_has_begun_is_accepted(client: Client, port: FakePort) -> None:
+    port.dead.hold()
+    made = await ask(client, "POST", "/redrive", 202, {"where": "kind == 'refused'"})
+    told = await ask(client, "GET", f"/jobs/{made['job']}", 200)
+    assert (told["state"], told["where"], told["matched"]) == ("accepted", "kind == 'refused'", None)
+    assert told["missing"] == port.dead.box.partitions
+    # and it can be stopped before it begins
+    await ask(client, "POST", f"/jobs/{made['job']}/pause", 202)
+
+
 async def work_off(port: FakePort, begin: float = 0.0) -> None:
     """Let the jobs do what there is to do."""
     for moment in range(6):
         for partition in port.dead.rows.open_partitions():
-            await port.dead.runner.look(partition, begin + moment, 1e9)
+            await port.dead.runner.look(partition, time.time() + begin + moment)
 
 
 async def test_a_selection_is_discarded_or_edited_as_a_job(client: Client, port: FakePort, chains: Chains) -> None:
     await bury(port, *(f"mug-{number}" for number in range(4)), chains=chains)
     for path, body, why in (
+        ("/redrive", {}, "say which letters"),
         ("/discard", {"reason": "old"}, "say which letters"),
         ("/discard", {"where": "true"}, "reason"),
         ("/discard", {"where": "true", "tasks": ["a"], "reason": "old"}, "either tasks or where"),

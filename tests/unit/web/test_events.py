@@ -74,6 +74,7 @@ async def test_extensions_are_taken_over(client: Client, port: FakePort) -> None
         (structured(data={"chain": "product-copy"}), 422, "#/input"),
         (structured(data=submission(chain="nope")), 404, "nope"),
         (structured(subject="a/b"), 400, "no task id"),
+        (structured(subject="mug-9~1.1"), 400, "attribute 'subject': must not contain '~'"),
         (structured(priority="urgent"), 400, "priority"),
         (structured(expirytime="soon"), 400, "expirytime"),
         (structured(expirytime="2001-01-01T00:00:00Z"), 400, "attribute 'expirytime': must lie in the future"),

@@ -49,6 +49,15 @@ async def test_a_task_is_taken_and_shown_by_its_owner(pair: Pair) -> None:
     assert pair.port_here.events == []
 
 
+async def test_a_job_just_accepted_by_one_is_known_to_the_other(pair: Pair) -> None:
+    pair.port_there.dead.hold()
+    made = await (await pair.there.post("/v1/dead/redrive", json={"where": "true"})).json()
+
+    shown = await pair.here.get(made["status_url"])
+
+    assert (shown.status, (await shown.json())["state"]) == (200, "accepted")
+
+
 async def test_no_request_goes_round(pair: Pair) -> None:
     response = await pair.here.get(f"/v1/tasks/{TASK}")
 

@@ -4,15 +4,7 @@ import pytest
 
 from callstream.web.port import Unavailable
 from callstream.web.recent import Recent
-
-
-class Clock:
-    """A clock that is moved by hand."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def remember(recent: Recent, key: bytes) -> None:
@@ -21,7 +13,7 @@ def remember(recent: Recent, key: bytes) -> None:
 
 
 def test_what_reached_the_log_is_remembered_for_a_while() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     recent = Recent(10, 60, clock)
     remember(recent, b"a")
 
@@ -31,7 +23,7 @@ def test_what_reached_the_log_is_remembered_for_a_while() -> None:
 
 
 def test_what_did_not_reach_the_log_is_forgotten() -> None:
-    recent = Recent(10, 60, Clock())
+    recent = Recent(10, 60, Clock(0.0))
 
     with pytest.raises(OSError, match="broken"), recent.submitting(b"a", "digest", {}):
         raise OSError("broken")
@@ -40,7 +32,7 @@ def test_what_did_not_reach_the_log_is_forgotten() -> None:
 
 
 def test_the_oldest_make_room() -> None:
-    recent = Recent(3, 60, Clock())
+    recent = Recent(3, 60, Clock(0.0))
     for key in (b"a", b"b", b"c", b"d"):
         remember(recent, key)
 
@@ -50,7 +42,7 @@ def test_the_oldest_make_room() -> None:
 
 
 def test_old_ones_go_even_when_there_is_room() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     recent = Recent(100, 60, clock)
     for key in (b"a", b"b", b"c"):
         remember(recent, key)
@@ -61,7 +53,7 @@ def test_old_ones_go_even_when_there_is_room() -> None:
 
 
 def test_unfinished_ones_are_never_dropped() -> None:
-    recent = Recent(2, 60, Clock())
+    recent = Recent(2, 60, Clock(0.0))
 
     with recent.submitting(b"a", "", {}), recent.submitting(b"b", "", {}):
         with pytest.raises(Unavailable), recent.submitting(b"c", "", {}):

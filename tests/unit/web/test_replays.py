@@ -64,6 +64,9 @@ async def test_a_step_that_was_never_reached_is_told_with_those_that_were(client
     await client.post("/v1/tasks", json=submission(id="mug-1"))
     told = await problem(client, {"from": "write"}, 409)
     assert "not-reached task 'mug-1' never reached step 'write': it took none, and it has not ended" in told
+    port.advance("default", "mug-1")
+    port.hold("default", "mug-1", "a person decides")
+    assert "it took prepare, and it has not ended" in await problem(client, {"from": "write"}, 409)
     port.end("default", "mug-1", "failed")
     assert "and it ended failed" in await problem(client, {"from": "write"}, 409)
 

@@ -114,6 +114,14 @@ async def test_a_schedule_that_cannot_be_is_refused_with_the_place(
     assert port.commands == []
 
 
+async def test_a_body_that_is_no_object_is_told_in_plain_words(client: Client, port: FakePort) -> None:
+    response = await client.put(NIGHTLY, json=[])
+
+    assert response.status == 422
+    assert (await response.json())["detail"] == "#: Input should be an object"
+    assert port.commands == []
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/resume"),
                                               ("POST", "/trigger")])  # fmt: skip
 async def test_a_schedule_that_there_is_not(client: Client, port: FakePort, method: str, path: str) -> None:
@@ -128,6 +136,7 @@ async def test_a_schedule_that_there_is_not(client: Client, port: FakePort, meth
     ("path", "kind"),
     [
         ("/v1/schedules/-x", "bad-name"),
+        ("/v1/schedules/a~b", "bad-name"),
         ("/v1/schedules/" + "x" * 81, "bad-name"),
         ("/v1/schedules?after=%00", "bad-name"),
         ("/v1/schedules?limit=0", "bad-limit"),

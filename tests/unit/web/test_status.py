@@ -1,5 +1,6 @@
 """Health, chains and metrics."""
 
+from callstream.streams.keys import task_key
 from callstream.web.fake import FakePort
 from callstream.web.port import Health
 from tests.unit.web.conftest import Client, submission
@@ -77,3 +78,15 @@ async def test_a_task_says_why_it_waits_until_it_has_ended(client: Client, port:
 
     assert waits["waiting"] == {"reason": "tokens", "calls_before": 3}
     assert "waiting" not in ended
+
+
+async def test_a_task_whose_call_is_in_flight_says_where_and_does_not_wait(client: Client, port: FakePort) -> None:
+    task = (await (await client.post("/v1/tasks", json=submission(id="mug-1"))).json())["id"]
+    port.in_flight["default", task] = {"pool": "copywriter", "endpoint": "mini", "since": 1.0}
+    port.calls["default", task] = {"reason": "fair share", "put_aside": 3}
+    port.tables_by_name["tasks"][task_key("default", task)]["next"] = {"step": "copy", "service": "infer"}
+    row = await (await client.get(f"/v1/tasks/{task}")).json()
+    assert row["calling"] == {"pool": "copywriter", "endpoint": "mini", "since": 1.0}
+    assert "waiting" not in row
+    port.end("default", task, "finished")
+    assert "calling" not in await (await client.get(f"/v1/tasks/{task}")).json()

@@ -50,6 +50,18 @@ async def test_the_row_is_shown(client: Client, port: FakePort) -> None:
     assert row["next"] == {"step": "write", "service": "infer"}
 
 
+async def test_the_page_shows_what_the_task_and_its_steps_cost(client: Client, port: FakePort) -> None:
+    await begin(client)
+    assert "Cost</dt>" not in await (await client.get("/tasks/mug-1")).text()
+    port.advance("default", "mug-1", model="gpt", tokens_in=3, cost={"EUR": "0.0002"})
+    port.end("default", "mug-1", cost={"EUR": "0.0002", "USD": "1"}, estimated={"EUR": "0.0001"})
+
+    page = await (await client.get("/tasks/mug-1")).text()
+
+    assert '<td class="num">0.0002 EUR</td>' in page
+    assert '<dt>Cost</dt><dd>0.0002 EUR, 1 USD <span class="muted">(0.0001 EUR of it reckoned)</span></dd>' in page
+
+
 async def test_a_task_is_seen_before_the_table_has_it(client: Client, port: FakePort) -> None:
     await begin(client)
     port.tables_by_name["tasks"].clear()

@@ -20,7 +20,7 @@ SECRET = "whsec_" + "bXkgdmVyeSBzZWNyZXQgc2VjcmV0IGZvciB0ZXN0cyE="
         ({"window_seconds": 0}, "greater than or equal to 1"),
         ({"window_seconds": 7200}, "less than or equal to 3600"),
         ({"for_seconds": -1}, "greater than or equal to 0"),
-        ({"kind": "noise"}, "'dead_letters', 'late', 'lag', 'breaker' or 'budget'"),
+        ({"kind": "noise"}, "'dead_letters', 'late', 'lag', 'breaker', 'budget' or 'spending'"),
         ({"name": "Not A Name"}, "match pattern"),
         ({"pool": "writer"}, "a rule of kind dead_letters takes no 'pool'; it takes chain, step, service, tenant"),
         ({"kind": "lag", "step": "copy"}, "a rule of kind lag takes no 'step'; it takes service"),

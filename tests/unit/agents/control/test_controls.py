@@ -14,6 +14,7 @@ from callstream.agents.control.commands import (
     BadCommand,
     CancelFilter,
     CancelTask,
+    PoolRule,
     Scope,
     Selection,
     Subject,
@@ -25,6 +26,7 @@ from callstream.agents.control.commands import (
     told,
 )
 from callstream.agents.control.controls import Controls, TooMany, subject_in, subject_of
+from callstream.agents.inference.choice import MOST_RULES, Rule
 from callstream.agents.joining import Join
 from callstream.agents.joining.subtasks import started
 from callstream.streams.event import TASK_HELD, Event
@@ -44,6 +46,12 @@ SCOPES = (
     | st.builds(Scope, pool=NAMES)
 )
 WHO = st.just("ada")
+RULES = st.none() | st.builds(
+    Rule,
+    share=st.sampled_from([0.0, 10.0, 100.0]),
+    endpoints=st.just(("e2",)),
+    when=st.none() | st.just("tenant == 'a'"),
+)
 COMMANDS: st.SearchStrategy[AnyCommand] = (
     st.builds(CancelTask, at=MOMENTS, by=WHO, tenant=TENANTS, task=st.sampled_from(["mug-1", "mug-2"]), before=MOMENTS)
     | st.builds(
@@ -56,6 +64,7 @@ COMMANDS: st.SearchStrategy[AnyCommand] = (
         before=MOMENTS,
     )
     | st.builds(Switch, at=MOMENTS, by=WHO, scope=SCOPES, paused=st.booleans())
+    | st.builds(PoolRule, at=MOMENTS, by=WHO, pool=NAMES, name=NAMES, place=st.integers(0, 9), rule=RULES)
 )
 SUBJECTS = st.builds(
     Subject,
@@ -251,6 +260,42 @@ def test_what_is_swept_is_forgotten_and_a_pause_in_force_is_not_swept() -> None:
     controls.hear(commands[2].key, None)
     controls.hear("cancel/acme/young", None)
     assert not controls.any
+
+
+def a_rule(name: str, place: int = 100, at: float = 1.0, pool: str = "writer", rule: bool = True) -> PoolRule:
+    return PoolRule(at=at, by="ada", pool=pool, name=name, place=place, rule=Rule(endpoints=("e2",)) if rule else None)
+
+
+def test_rules_of_a_pool_stand_in_their_order_and_one_that_is_unset_is_kept_for_a_while() -> None:
+    controls = after(a_rule("b"), a_rule("c", 5), a_rule("a"), a_rule("d", 1, pool="other"))
+    assert [one.name for one in controls.pool_rules()] == ["d", "c", "a", "b"]
+    assert not controls.any
+    before = controls.rules_set
+    unset = a_rule("c", at=2.0, rule=False)
+    controls.hear(unset.key, as_value(unset))
+    assert [one.name for one in controls.pool_rules()] == ["d", "a", "b"]
+    assert controls.pool_rules(with_removed=True)[-1] == unset == controls.rule_of("writer", "c")
+    assert controls.rules_set > before
+    assert controls.expired(before=10.0) == [unset.key]
+    controls.hear(unset.key, None)
+    assert controls.rule_of("writer", "c") is None
+
+
+def test_a_pool_takes_so_many_rules_and_one_that_is_there_can_be_changed() -> None:
+    controls = after(*(a_rule(f"r{number}") for number in range(MOST_RULES)))
+    with pytest.raises(TooMany, match="32 rules of pool writer are in force and no more are taken: unset one"):
+        controls.require_room(a_rule("more"))
+    controls.require_room(a_rule("r1", at=2.0))
+    controls.require_room(a_rule("more", rule=False))
+    controls.require_room(a_rule("more", pool="other"))
+
+
+def test_the_pause_of_a_task_that_has_ended_is_not_needed_any_more() -> None:
+    over, going, chain = (switch(task="a", tenant="acme"), switch(task="b", tenant="acme"), switch(chain="shop"))
+    controls = after(over, going, chain)
+    assert controls.pauses_over(lambda tenant, task: (tenant, task) == ("acme", "a")) == [over.key]
+    controls.hear(over.key, None)
+    assert controls.pauses_in_force() == sorted((going, chain), key=lambda one: one.key)
 
 
 def test_has_says_whether_a_command_was_heard() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from callstream.streams.event import TASK_HELD, End, Event, Failure
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Forward, Outcome, Retry
 from callstream.streams.ownership import Claim
+from callstream.streams.spend import Spend, SpendKind
 from callstream.streams.wire import Record, decode
 from callstream.tables.fakes import MemoryRows
 from tests.support.events import Input, Say, an_event
@@ -176,9 +178,11 @@ async def never(_event: Event, _delivery: Delivery) -> list[Record]:
 
 async def test_one_that_runs_is_cut_and_what_it_may_have_cost_is_told() -> None:
     bench = Bench()
-    started = Receipt(state=State.STARTED, started=1.0, flight="f", endpoint="e")
+    reserved = Spend(kind=SpendKind.CANCELLED, endpoint="e", tokens_in=9, cost=Decimal("0.5"), estimated=True)
+    started = Receipt(state=State.STARTED, started=1.0, flight="f", endpoint="e", round="0.0.2", reserved=reserved)
+    other_step = started.model_copy(update={"round": "0.0.1"})
     row = receipts_state.start(None, "4:acme:mug-1/2/call-1", started)
-    bench.ports.cells[b"4:acme:mug-1"] = MemoryCell(receipts_state.start(row, "another step's", started))
+    bench.ports.cells[b"4:acme:mug-1"] = MemoryCell(receipts_state.start(row, "another step's", other_step))
     first, other = await bench.read("mug-1", "mug-2")
     bench.ports.time = 1_007.0
     bench.command(cancel())
@@ -189,6 +193,7 @@ async def test_one_that_runs_is_cut_and_what_it_may_have_cost_is_told() -> None:
     assert (hop.step, hop.started, hop.ended) == ("copy", 1_000.0, 1_007.0)
     assert hop.usage is not None
     assert (hop.usage.calls, hop.usage.endpoint) == (1, "e")
+    assert hop.spends == (reserved,)
     assert (first.acked, other.acked) == ([0], [0])
     # the other one goes on, and nothing more comes of the first
     bench.step.go.set()

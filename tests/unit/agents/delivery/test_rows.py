@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ from pydantic import ValidationError
 from callstream.agents.delivery import CatalogueRow
 from callstream.agents.delivery.rows import MOST_COUNTED, Write, write_of
 from callstream.streams.event import Body, Event, Hop, Submission, Usage
+from callstream.streams.spend import Spend, SpendKind
 
 ROW = CatalogueRow(product="mug", text="A mug.", attributes={"colour": "blue"})
 
@@ -53,6 +56,18 @@ def test_each_model_call_is_logged_with_its_prompt_and_answer_without_what_no_da
     assert row["tokens_out"] == MOST_COUNTED
     assert row["output"] == "A\ufffd mug."
     assert row["messages"] == [{"role": "user", "content": "Say\ufffd it"}]
+
+
+def test_an_answer_with_a_shape_is_logged_as_json_and_what_its_step_cost_with_it() -> None:
+    spends = tuple(Spend(kind=kind, cost=Decimal("0.0001")) for kind in (SpendKind.ANSWER, SpendKind.REPAIR))
+    given = event(
+        outputs={"copy": {"title": "Mug\0", "confidence": 0.5}},
+        trail=(hop("copy", 6.0, usage=Usage(model="m", calls=2), spends=spends), hop("ask", 7.0, usage=Usage(calls=1))),
+    )
+    shaped, free = written(given).inference
+    assert json.loads(shaped["output"]) == {"title": "Mug\0", "confidence": 0.5}
+    assert (shaped["cost"], shaped["currency"]) == ("0.0002", "USD")
+    assert (free["output"], free["cost"], free["currency"]) == ("", None, None)
 
 
 def test_the_chain_log_has_every_hop_and_the_one_that_writes() -> None:

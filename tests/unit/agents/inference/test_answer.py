@@ -43,6 +43,7 @@ def test_a_completion_is_text_reason_and_usage() -> None:
         "repeated": 0,
         "tokens_in": 12,
         "tokens_out": 3,
+        "tokens_cached": 0,
     }
 
 

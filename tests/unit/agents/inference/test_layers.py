@@ -12,7 +12,8 @@ from callstream.agents.inference.options import EndpointOptions, InferenceOption
 from callstream.agents.inference.stack import build_model, compose
 from callstream.agents.inference.trace import NoSpan, Tag, no_spans, trace
 from callstream.streams.event import Usage
-from callstream.streams.tracing import Tracing, TracingOptions
+from callstream.streams.tracing import Tracing
+from callstream.streams.tracing_options import TracingOptions
 
 REPLY = Reply("A mug.", usage=Usage(tokens_in=12, tokens_out=3))
 PARENT = f"00-{'1' * 32}-{'2' * 16}-01"

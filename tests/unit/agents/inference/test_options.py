@@ -71,6 +71,9 @@ def test_pools_that_make_no_sense_are_refused_with_the_reason(pools: Any, told: 
         "http://host/v1#here",
         "http://ho st/v1",
         "http://host/v1\r\nX-Evil: 1",
+        "http://host/v1/chat/completions",
+        "http://host/v1/Chat/Completions/",
+        "http://host/v1/completions",
     ],
 )
 def test_a_url_that_cannot_be_called_is_refused(url: str) -> None:
@@ -78,7 +81,13 @@ def test_a_url_that_cannot_be_called_is_refused(url: str) -> None:
         EndpointOptions.model_validate(endpoint(base_url=url))
 
 
-@pytest.mark.parametrize("url", ["http://host/v1", "http://host/v1/", "http://host/v1/chat/completions"])
+def test_a_url_that_says_too_much_is_told_where_to_end() -> None:
+    with pytest.raises(ValidationError, match=r"must end before /chat/completions: give http://host/v1 ") as refusal:
+        EndpointOptions.model_validate(endpoint(base_url="http://host/v1/chat/completions"))
+    assert refusal.value.error_count() == 1
+
+
+@pytest.mark.parametrize("url", ["http://host/v1", "http://host/v1/"])
 def test_a_url_is_kept_up_to_its_version(url: str) -> None:
     assert EndpointOptions.model_validate(endpoint(base_url=url)).base_url == "http://host/v1"
 
@@ -100,12 +109,38 @@ def test_a_header_that_is_ours_or_none_is_refused(name: str) -> None:
     assert "hidden-value" not in str(refusal.value)
 
 
-def test_a_key_is_sent_trimmed_as_a_bearer_and_an_empty_one_not_at_all() -> None:
+def test_a_key_is_sent_trimmed_as_a_bearer_and_without_one_nothing_is() -> None:
     padded = EndpointOptions.model_validate(endpoint(api_key=" sk-1\n", headers={"api-key": "k"}))
-    empty = EndpointOptions.model_validate(endpoint(api_key=" "))
 
     assert padded.secret_headers() == {"api-key": "k", "Authorization": "Bearer sk-1"}
-    assert empty.secret_headers() == {}
+    assert EndpointOptions.model_validate(endpoint()).secret_headers() == {}
+
+
+@pytest.mark.parametrize("name", ["Authorization", "authorization"])
+def test_a_header_that_the_key_makes_is_refused_with_where_the_key_belongs(name: str) -> None:
+    with pytest.raises(ValidationError, match="set api_key or api_key_file") as refusal:
+        EndpointOptions.model_validate(endpoint(headers={name: "Bearer sk-very-secret"}))
+    assert "very-secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("", "is empty: set it to the key, or leave it unset"),
+        (" \n", "is empty"),
+        ("sk-hush\nsk-two", "has a line break at character 8"),
+        ("sk-hush two", "has a space at character 8"),
+        ("sk-hushé", "has a character that no header can carry at character 8"),
+        ("sk-hush\x00", "has a character that no header can carry at character 8"),
+        ("Bearer sk-hush", "begins with Bearer"),
+        ("k" * 4097, "has 4,097"),
+    ],
+)
+def test_a_key_that_is_none_is_told_with_what_is_wrong_with_it(key: str, told: str) -> None:
+    with pytest.raises(UnusableSecret, match=f"endpoint local: api_key .*{told}") as refusal:
+        EndpointOptions.model_validate(endpoint(api_key=key)).secret_headers()
+    assert refusal.value.place == ("api_key",)
+    assert "hush" not in str(refusal.value)
 
 
 def test_secrets_are_printed_nowhere() -> None:

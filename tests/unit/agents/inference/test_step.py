@@ -6,12 +6,14 @@ import pytest
 from callstream.agents.haste import Haste, hasten
 from callstream.agents.inference.call import CallFailed, Reply
 from callstream.agents.inference.fakes import ScriptedModel
-from callstream.agents.inference.step import Infer, UnusableReply, call_id
+from callstream.agents.inference.shaped import UnusableReply
+from callstream.agents.inference.step import Infer, call_id
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Late
 from callstream.streams.event import Body, Event, Json, Submission, Usage
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
+from callstream.streams.review import with_note
 
 MESSAGES = [{"role": "user", "content": "Brand: Kilnrow"}]
 REPLY = Reply("A mug.", "stop", Usage(model="writer", calls=1, tokens_in=12, tokens_out=3), ("a note",))
@@ -209,3 +211,42 @@ async def test_late_and_the_older_words_for_it_mean_the_same() -> None:
     assert older.late == Late(pool="small", skip=True)
     with pytest.raises(ValueError, match="say with late alone"):
         Infer(name="copy", pool="large", late=Late(), skip_late=True)
+
+
+async def test_a_writer_is_told_what_was_said_about_its_text() -> None:
+    model = ScriptedModel([REPLY])
+    told = {"moderate": {"guides": "copy", "guidance": "No 'best'."}, "other": {"guides": "title", "guidance": "x"}}
+    given = event({"prompt": {"messages": MESSAGES}, "copy": {"text": "The best mug."}, **told})
+
+    await act(Infer(name="copy", pool="copywriter"), model, given)
+
+    assert model.calls[0].request["messages"] == [
+        *MESSAGES,
+        {"role": "assistant", "content": "The best mug."},
+        {"role": "user", "content": "No 'best'."},
+    ]
+    assert (await Infer(name="copy", pool="copywriter").rehearse(given))["would_send"]["request"] == {
+        "messages": model.calls[0].request["messages"]
+    }
+
+
+@pytest.mark.parametrize("said", [{"guides": "copy"}, {"guides": "copy", "guidance": 7}, {"guidance": "No."}])
+async def test_what_is_no_guidance_changes_nothing(said: Json) -> None:
+    model = ScriptedModel([REPLY])
+
+    await act(Infer(name="copy", pool="copywriter"), model, event({"prompt": {"messages": MESSAGES}, "other": said}))
+
+    assert model.calls[0].request["messages"] == MESSAGES
+
+
+async def test_what_a_reviewer_asks_for_follows_the_messages_of_the_step_that_is_to_write_again() -> None:
+    model, given = ScriptedModel([REPLY, REPLY]), with_note(event(), "copy", "shorter", "A long mug.")
+
+    await act(Infer(name="copy", pool="large"), model, given)
+    await act(Infer(name="title", pool="large"), model, given)
+
+    said = [
+        {"role": "assistant", "content": "A long mug."},
+        {"role": "user", "content": "A reviewer asks you to write it again: shorter"},
+    ]
+    assert [call.request["messages"] for call in model.calls] == [[*MESSAGES, *said], MESSAGES]

@@ -55,7 +55,11 @@ def test_the_same_step_starts_the_same_sub_tasks_again() -> None:
     [
         (an_event(), FanOut([]), "0 sub-tasks; a step starts 1 to 1,000"),
         (an_event(), FanOut([Subtask("text", {})] * 100_000), "100,000 sub-tasks; a step starts 1 to 1,000"),
-        (an_event(), FanOut([Subtask("No Name", {})]), "sub-task 1: chain: String should match"),
+        (
+            an_event(),
+            FanOut([Subtask("No Name", {})]),
+            "sub-task 1: chain: must be 1 to 48 small letters",
+        ),
         (an_event(), FanOut([Subtask("text", "x")]), "sub-task 1: its input is no JSON object"),  # type: ignore[arg-type]
         (an_event(sequence=2), THREE, "the next step is 'check'"),
         (an_event(sequence=3), THREE, "the next step is the end"),

@@ -1,5 +1,7 @@
 """The desk: a letter is kept once, a command decided once, and what follows from it sent again when it comes again."""
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -166,7 +168,7 @@ async def letters(bench: Bench, count: int) -> None:
 
 
 async def look(bench: Bench, moment: float) -> Json:
-    await bench.runner.look(0, moment, 300.0 + moment)
+    await bench.runner.look(0, 300.0 + moment)
     return bench.row(b"j/j-1")
 
 
@@ -188,6 +190,25 @@ async def test_a_job_sends_each_command_once_at_its_rate() -> None:
     assert all(event.run == 1 for event in bench.again)
 
 
+async def test_partitions_take_turns_so_that_no_window_exceeds_the_rate_by_more_than_one() -> None:
+    bench = Bench(partitions=8)
+    await letters(bench, 60)
+    for partition in range(8):
+        told = Command(id="j-1", action=Action.JOB, by="kim", job=Job(id="j-1", rate=0.5))
+        await bench.take(to_partition(told, partition, 8, 300.0))
+    moments: list[float] = []
+    for tick in range(600):
+        now = 300.3 + tick / 4
+        for partition in range(8):
+            if tick == 200:
+                # As a gateway that has been started anew: it does not know what was looked at last.
+                bench.runner._looked.clear()
+            await bench.runner.look(partition, now)
+        moments += [now] * (len(bench.sent) - len(moments))
+    assert len(moments) > 50
+    assert all(late - early >= 1.5 for early, late in pairwise(moments))
+
+
 async def test_a_job_that_was_killed_sends_the_same_commands_again() -> None:
     bench = Bench()
     await letters(bench, 5)
@@ -200,6 +221,37 @@ async def test_a_job_that_was_killed_sends_the_same_commands_again() -> None:
     count = len(bench.sent)
     await look(bench, 2.0)
     assert [event.body.outputs for event in bench.sent[count:]] == first
+
+
+async def test_a_job_that_was_killed_counts_what_its_commands_have_done() -> None:
+    bench = Bench()
+    await letters(bench, 5)
+    await bench.take(job(rate=100.0))
+    await look(bench, 0.0)
+    before = bench.row(b"j/j-1")
+    await look(bench, 1.0)
+    # The commands were carried out, and what the part says of that was lost.
+    for event in bench.sent:
+        await bench.take(event)
+    await Shelf(bench.rows, bench.rows.claim(0)).save(b"j/j-1", before)
+    count = len(bench.sent)
+    for second in (2.0, 3.0):
+        part = await look(bench, second)
+    assert (part["state"], part["matched"], part["sent"], part["left"]) == ("done", 5, 5, 0)
+    assert bench.sent[count:] == []
+
+
+async def test_a_letter_that_cannot_be_redriven_is_left_and_told() -> None:
+    bench = Bench()
+    await letters(bench, 2)
+    gone = replace(died_at(2, task="odd"), chain="gone")
+    await bench.take(gone.with_body(submission=Submission(chain="gone", input={})))
+    await bench.take(job(rate=100.0))
+    part = await carry_out(bench)
+    assert (part["state"], part["matched"], part["sent"], part["left"]) == ("done", 3, 2, 1)
+    assert part["refusals"][0]["task"] == "odd"
+    assert "has no 'gone'" in part["refusals"][0]["why"]
+    assert bench.row(letter_key("task", "acme", "odd"))["state"] == "waiting"
 
 
 async def test_a_job_is_paused_resumed_and_cancelled() -> None:
@@ -286,7 +338,7 @@ async def test_what_nobody_can_read_is_discarded_by_a_job_and_never_redriven() -
         )
     )
     for moment in range(20, 24):
-        await bench.runner.look(0, float(moment), 1e9 + moment)
+        await bench.runner.look(0, 1e9 + moment)
     assert bench.row(b"j/j-2")["sent"] == 1
     for event in bench.sent:
         await bench.take(event)

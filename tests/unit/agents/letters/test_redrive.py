@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 
 from callstream.agents.inference.step import call_id
+from callstream.agents.joining import Join
 from callstream.agents.letters.commands import Action, Command
 from callstream.agents.letters.redrive import CannotRedrive, InputRefused, edited, redriven, refusal, starts
 from callstream.agents.settle import Work, settle
-from callstream.streams.chain import Chains
+from callstream.streams.chain import Chain, Chains
 from callstream.streams.event import End, Event, Failure, Hop, Json
 from callstream.streams.outcome import Bury, Finish, Forward, Redo
 from callstream.streams.wire import decode
 from callstream.tables.letters import fold
-from tests.support.events import CHAINS, SHOP, an_event
+from tests.support.events import CHAINS, SHOP, Input, Say, an_event
 
 NOW = 500.0
 
@@ -133,6 +134,15 @@ def test_a_step_it_cannot_begin_at_is_refused_with_those_it_can(step: str) -> No
     assert starts(died_at(2), CHAINS) == ["facts", "copy"]
 
 
+def test_a_join_is_taken_up_from_the_step_that_starts_its_sub_tasks() -> None:
+    chains = Chains([Chain("shop", Input, (Say("ask", "prepare"), Join("best")))])
+    dead = buried(an_event(sequence=2), "best")
+    assert redriven(dead, command(), NOW, chains).sequence == 1
+    assert starts(dead, chains) == ["ask"]
+    with pytest.raises(CannotRedrive, match="it cannot begin at 'best'; it can at: ask"):
+        redriven(dead, command(from_step="best"), NOW, chains)
+
+
 def test_an_event_that_was_too_large_to_keep_needs_its_input_anew() -> None:
     whole = died_at(2)
     emptied = whole.with_body(
@@ -176,3 +186,19 @@ def test_what_a_row_allows(row: Json, task: Json | None, told: str | None) -> No
     found = refusal(row, command(), task)
     assert (found is None) is (told is None)
     assert (told or "") in (found or "")
+
+
+def test_a_task_that_failed_after_it_went_back_goes_on_in_that_round() -> None:
+    class Holds(Say):
+        regenerates = "copy"
+
+    steps = (Say("facts", "prepare"), Say("copy", "infer"), Holds("check", "moderate"))
+    chains = Chains([Chain("shop", Input, steps)])
+    dead = replace(died_at(3), sequence=7)
+    again = redriven(dead, command(), NOW, chains)
+    assert (again.sequence, chains.get("shop", 1).step(7)) == (7, steps[2])
+    assert starts(dead, chains) == ["facts", "copy", "check"]
+    earlier = redriven(dead, command(from_step="copy"), NOW, chains)
+    assert (earlier.sequence, call_id(earlier)) == (6, call_id(an_event(sequence=6)))
+    with pytest.raises(CannotRedrive, match="has 3 steps, none at 7"):
+        redriven(dead, command(), NOW, CHAINS)

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callstream.agents.moderation import Decision, Matcher, ModerationRules, default_rules, simplified
+from callstream.agents.moderation import Decision, Judge, Matcher, ModerationRules, default_rules, simplified
 from callstream.agents.moderation.matcher import MOST_FINDINGS
+from callstream.agents.moderation.rulesfile import judge_of
 
 RULES = ModerationRules.model_validate(
     {
@@ -21,12 +22,12 @@ RULES = ModerationRules.model_validate(
         "allow": ["最佳赏味期", "class act"],
     }
 )
-DEFAULT = Matcher(default_rules(), simplified())
+DEFAULT = judge_of(default_rules())
 
 
 @pytest.fixture(scope="module")
-def matcher() -> Matcher:
-    return Matcher(RULES, simplified())
+def matcher() -> Judge:
+    return Judge(Matcher(RULES, simplified()))
 
 
 @pytest.mark.parametrize(
@@ -47,15 +48,15 @@ def matcher() -> Matcher:
         ("最佳 ass", "reject", [("law", "最佳"), ("rude", "ass")]),
     ],
 )
-def test_what_is_found_and_where(matcher: Matcher, text: str, decision: str, found: list[tuple[str, str]]) -> None:
-    judgement = matcher.judge(text)
+def test_what_is_found_and_where(matcher: Judge, text: str, decision: str, found: list[tuple[str, str]]) -> None:
+    judgement = matcher.judge({"": text})
     assert judgement.decision == decision
     assert [(finding.rule, finding.text) for finding in judgement.findings] == found
     assert all(text[finding.start : finding.end] == finding.text for finding in judgement.findings)
 
 
-def test_findings_are_bounded_but_counted(matcher: Matcher) -> None:
-    judgement = matcher.judge("最佳。" * 6000)
+def test_findings_are_bounded_but_counted(matcher: Judge) -> None:
+    judgement = matcher.judge({"": "最佳。" * 6000})
     assert judgement.decision is Decision.REJECT
     assert len(judgement.findings) == MOST_FINDINGS
     assert judgement.found == 6000
@@ -63,8 +64,8 @@ def test_findings_are_bounded_but_counted(matcher: Matcher) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "x" * 20_001])
-def test_a_text_of_the_wrong_length_is_refused_unread(matcher: Matcher, text: str) -> None:
-    judgement = matcher.judge(text)
+def test_a_text_of_the_wrong_length_is_refused_unread(matcher: Judge, text: str) -> None:
+    judgement = matcher.judge({"": text})
     assert judgement.decision is Decision.REJECT
     assert judgement.findings[0].rule == "length"
     assert "from 1 to 20,000" in judgement.findings[0].why
@@ -73,19 +74,19 @@ def test_a_text_of_the_wrong_length_is_refused_unread(matcher: Matcher, text: st
 @pytest.mark.parametrize(
     "flood", ["最佳赏味期" * 4000, "\u200b" * 19_990 + "x", "ass " * 5000, "a" * 20_000, "国 " * 9999]
 )
-def test_floods_are_judged_in_bounded_time(matcher: Matcher, flood: str) -> None:
+def test_floods_are_judged_in_bounded_time(matcher: Judge, flood: str) -> None:
     before = time.process_time()
-    matcher.judge(flood)
+    matcher.judge({"": flood})
     assert time.process_time() - before < 2
 
 
 def test_rules_without_words_or_claims_pass_everything() -> None:
-    assert Matcher(ModerationRules(), {}).judge("最佳 ass").decision is Decision.PASS
+    assert Judge(Matcher(ModerationRules(), {})).judge({"": "最佳 ass"}).decision is Decision.PASS
 
 
 @given(st.text(alphabet="最佳国家级ass 。.*\u200bx", max_size=60))
 def test_a_finding_always_quotes_its_span(text: str) -> None:
-    judgement = Matcher(RULES, {}).judge(text)
+    judgement = Judge(Matcher(RULES, {})).judge({"": text})
     assert all(text[finding.start : finding.end] == finding.text for finding in judgement.findings)
     assert (judgement.decision is Decision.PASS) == (not judgement.findings)
 
@@ -102,7 +103,7 @@ def test_a_finding_always_quotes_its_span(text: str) -> None:
     ],
 )
 def test_the_default_rules_pass_plain_copy(text: str) -> None:
-    assert DEFAULT.judge(text).decision is Decision.PASS
+    assert DEFAULT.judge({"": text}).decision is Decision.PASS
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,6 @@ def test_the_default_rules_pass_plain_copy(text: str) -> None:
     ],
 )
 def test_the_default_rules_stop_what_they_are_for(text: str, decision: str, category: str) -> None:
-    judgement = DEFAULT.judge(text)
+    judgement = DEFAULT.judge({"": text})
     assert judgement.decision == decision
     assert judgement.findings[0].category == category

@@ -47,6 +47,10 @@ def test_the_id_is_the_same_in_every_attempt_and_holds_no_dot() -> None:
     assert first != webhook_id(replace(event(), task="mug.2"))
 
 
+def test_a_run_that_a_crash_let_end_at_two_steps_is_told_under_one_id() -> None:
+    assert webhook_id(replace(event(), sequence=7)) == webhook_id(replace(event(), sequence=2))
+
+
 def test_the_library_verifies_what_was_signed() -> None:
     now, body = datetime.now(UTC).timestamp(), payload(event())
     headers = signed_headers(SECRET, event(), body, now)

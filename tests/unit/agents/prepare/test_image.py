@@ -128,6 +128,27 @@ def test_of_an_animation_the_first_frame_is_taken() -> None:
     assert photo.notes == ("photo: animated, the first of 2 frames taken",)
 
 
+def test_an_animated_gif_is_refused_unless_it_is_asked_for() -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    data = BytesIO()
+    frames[0].save(data, "GIF", save_all=True, append_images=frames[1:], duration=100)
+    with pytest.raises(BadImage, match="the photo is a GIF picture; send JPEG, PNG or WEBP"):
+        open_photo(data.getvalue(), OPTIONS)
+    photo = open_photo(data.getvalue(), PhotoOptions(formats=("GIF",), work_side_pixels=64))
+    assert photo.image.getpixel((5, 5)) == (255, 0, 0)
+    assert photo.notes == ("photo: animated, the first frame taken",)
+
+
+def test_a_bomb_in_the_text_of_a_picture_is_refused() -> None:
+    # given a small picture with a comment that unfolds to 100 MB
+    body = b"comment\0\0" + zlib.compress(b"x" * 100_000_000)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    whole = encoded("PNG")
+    # when it is opened, then it is refused as damaged
+    with pytest.raises(BadImage, match="the photo is a PNG picture that is damaged: Decompressed data too large"):
+        open_photo(whole[:33] + chunk + whole[33:], OPTIONS)
+
+
 @given(st.binary(max_size=600))
 def test_any_bytes_are_described_or_opened(data: bytes) -> None:
     assert describe(data)

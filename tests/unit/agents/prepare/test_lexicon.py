@@ -18,7 +18,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     [
         ("[brands", "Expected ']'"),
         ("[brand]\nNordwind = []", "brand: Extra inputs are not permitted"),
-        ('[brands]\nNordwind = "n"', "brands.Nordwind: Input should be a valid list"),
+        ('[brands]\nNordwind = "n"', "brands.Nordwind: Input should be a list"),
         ('[categories]\nmug = ["cup"]\nglass = ["cup"]', "stands for both"),
     ],
 )

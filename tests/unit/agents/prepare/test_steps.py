@@ -5,11 +5,12 @@ from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from io import BytesIO
 from threading import Event as Gate
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from callstream.agents.prepare import Lexicon, MissingExtra, Normalise, PhotoOptions, Profile, Recognise
+from callstream.agents.prepare import Lexicon, Limit, MissingExtra, Normalise, PhotoOptions, Profile, Recognise
 from callstream.agents.prepare.attributes import Attributes
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Cell
@@ -66,6 +67,48 @@ async def test_a_title_that_nobody_can_see_is_buried(event: Callable[..., Event]
     assert "title holds no visible text (title: 2 invisible" in outcome.failure.message
 
 
+async def test_a_text_too_long_is_buried_where_that_is_asked(
+    event: Callable[..., Event], state: Cell, tools: Tools
+) -> None:
+    step = Normalise(fields={"title": 200, "description": Limit(tokens=10, longer="bury")})
+    await step.open(tools)
+    outcome = await step.act(event(title="A mug", description="It keeps coffee warm for hours. " * 9), state)
+    assert isinstance(outcome, Bury)
+    assert outcome.failure.kind == "text-too-long"
+    taken = "description is too long: at most 10 tokens are taken, and it would be cut"
+    assert outcome.failure.message == f"{taken} from about 74 to 8 tokens after a sentence"
+
+
+@pytest.mark.parametrize(
+    ("chinese", "title", "expected"),
+    [("simplified", "輕便跑鞋與頭髮", "轻便跑鞋与头发"), ("traditional", "轻便跑鞋和头发", "輕便跑鞋和頭髮")],
+)
+async def test_chinese_is_written_in_one_variant(
+    event: Callable[..., Event], state: Cell, tools: Tools, chinese: Any, title: str, expected: str
+) -> None:
+    step = Normalise(chinese=chinese)
+    await step.open(tools)
+    outcome = await step.act(event(title=title, description="A red mug"), state)
+    assert isinstance(outcome, Forward)
+    assert (outcome.output["title"], outcome.output["description"]) == (expected, "A red mug")
+    changed = sum(one != other for one, other in zip(title, expected, strict=True))
+    assert outcome.notes == (f"title: Chinese written as {chinese}, {changed} characters changed",)
+
+
+def test_a_variant_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="chinese is 'both'; 'simplified' and 'traditional' are known"):
+        Normalise(chinese="both")  # type: ignore[arg-type]
+
+
+async def test_faked_latin_letters_are_told(event: Callable[..., Event], state: Cell, tools: Tools) -> None:
+    step = Normalise()
+    await step.open(tools)
+    outcome = await step.act(event(title="LUM\u0410 mug"), state)
+    assert isinstance(outcome, Forward)
+    assert outcome.output["title"] == "LUMA mug"
+    assert outcome.notes == ("title: 1 letter of other scripts in Latin words made Latin (U+0410 ×1)",)
+
+
 async def test_normalise_is_refused_before_it_is_opened(event: Callable[..., Event], state: Cell) -> None:
     for step in (Normalise(), Profile(), Recognise(LEXICON)):
         with pytest.raises(RuntimeError, match="before it was opened"):
@@ -107,6 +150,19 @@ async def test_without_a_photo_the_text_tells(event: Callable[..., Event], state
     assert outcome.notes == ("no photo: attributes are from the text alone",)
 
 
+@pytest.mark.parametrize("unit", ["mug ", "x", "最", ",", ", x", "9", "1.", "1 x ", "-*", "\u200b", "\u202e"])
+async def test_a_megabyte_of_one_thing_is_looked_at_in_part(
+    event: Callable[..., Event], state: Cell, tools: Tools, unit: str
+) -> None:
+    # given a task that nobody has made plain
+    step = await opened(tools)
+    flood = unit * (1_000_000 // len(unit))
+    # when its attributes are told, then that is done soon, and what comes out is short
+    outcome = await step.act(event(title=flood, description=f"{flood}."), state)
+    assert isinstance(outcome, Forward)
+    assert len(str(outcome.output)) < 2_000
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -145,6 +201,20 @@ async def test_a_photo_that_takes_too_long_is_tried_again(
     # then the task will be tried again
     assert isinstance(outcome, Retry)
     assert outcome.failure.kind == "recognition-timeout"
+
+
+async def test_what_was_loaded_before_is_not_loaded_at_open(
+    event: Callable[..., Event], state: Cell, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given steps that were loaded before an event loop ran
+    normalise, recognise = Normalise(), Recognise(LEXICON)
+    normalise.load()
+    recognise.load()
+    # when they are opened, then nothing is asked of the libraries again
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    await normalise.open(tools)
+    await recognise.open(tools)
+    assert isinstance(await normalise.act(event(title="A mug"), state), Forward)
 
 
 async def test_the_missing_extra_is_named_at_open(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
-from callstream.agents.prepare.template import MOST_FILE_BYTES, BadTemplate, CannotRender, Prompts, parse
+from callstream.agents.prepare.prompts import Prompts
+from callstream.agents.prepare.sandbox import CannotRender
+from callstream.agents.prepare.template import MOST_FILE_BYTES, BadTemplate, parse
 
 
 def source(body: str = "[user]\n{{ product }}\n", front: str = 'version = "1"') -> str:
@@ -30,31 +32,23 @@ def test_a_missing_variable_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "attack",
-    [
-        "{{ product.__class__.__mro__ }}",
-        "{{ ''.__class__.__base__.__subclasses__() }}",
-        "{{ cycler.__init__.__globals__ }}",
-        "{% for a in range(10**9) %}x{% endfor %}",
-        "{{ 'x' * 10**6 }}",
-        "{{ 1 / 0 }}",
-        "{{ [].append(1).x }}",
-    ],
-)
-def test_the_sandbox_holds(attack: str) -> None:
-    with pytest.raises(CannotRender):
-        rendered("[user]\n" + attack + "\n{{ product }}")
-
-
-@pytest.mark.parametrize(
     ("text", "wrong"),
     [
         ("hello", "front matter between two lines"),
         (source(front="version = "), "front matter: Invalid value"),
         (source(front=""), "front matter: version: Field required"),
         (source(front='version = "1"\nlanguage = "de"'), "language: Extra inputs are not permitted"),
-        (source(front='version = "1"\nlanguages = ["german"]'), "languages.0: String should match"),
+        (source(front='version = "1"\nlanguages = ["german"]'), "languages.0: must be 2 small letters"),
         (source(front='version = "1"\nparameters = { model = "x" }'), "model cannot be set by a template"),
+        (
+            source(front='version = "1"\nanswer = { type = "text" }'),
+            'answer: the schema is of an object: type = "object"',
+        ),
+        (source(front='version = "1"\nshare = 10'), "instead_of and share stand together"),
+        (source(front='version = "1"\ninstead_of = "a"'), "instead_of and share stand together"),
+        (source(front='version = "1"\nshare = 101\ninstead_of = "a"'), "share: .*less than or equal to 100"),
+        (source(front='version = "1"\nshare = 1\ninstead_of = "a"\nlanguages = ["de"]'), "leave out what it is for"),
+        (source("[user]\nx\n" * 33 + "{{ product }}"), "33 sections; at most 32"),
         (source("Write.\n[user]\n{{ product }}"), "line 4: text before the first section"),
         (source("[system]\nWrite."), r"the last section must be \[user\]"),
         (source(""), r"the last section must be \[user\]"),
@@ -80,31 +74,3 @@ def test_bad_files_and_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.prompt").write_bytes(b"x" * (MOST_FILE_BYTES + 1))
     with pytest.raises(BadTemplate, match="at most 65,536"):
         Prompts.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("category", "language", "expected"),
-    [
-        ("shoe", "de", "shoe-de"),
-        ("shoe", "fr", "shoe"),
-        ("mug", "de", "any-de"),
-        ("mug", "fr", "any"),
-        (None, "de", "any-de"),
-    ],
-)
-def test_the_closest_template_is_chosen(category: str | None, language: str, expected: str) -> None:
-    fronts = {
-        "any": "",
-        "any-de": 'languages = ["de"]',
-        "shoe": 'categories = ["shoe"]',
-        "shoe-de": 'categories = ["shoe"]\nlanguages = ["de"]',
-    }
-    prompts = Prompts(parse(name, source(front=f'version = "1"\n{front}')) for name, front in fronts.items())
-    chosen = prompts.choose(category, language)
-    assert chosen is not None
-    assert chosen.name == expected
-
-
-def test_without_a_fitting_template_there_is_none() -> None:
-    prompts = Prompts([parse("de", source(front='version = "1"\nlanguages = ["de"]'))])
-    assert prompts.choose("shoe", "en") is None

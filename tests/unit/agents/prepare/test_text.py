@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callstream.agents.prepare.text import clip, collapse, fold, plain, without_invisible
+from callstream.agents.lookalikes import lookalikes
+from callstream.agents.prepare.length import clip
+from callstream.agents.prepare.text import collapse, fold, plain, without_invisible
 
 TRICKY = (
     "\u200b\u200c\u200d\u2060\ufeff\u202e\u0301\u0300\ufe0f\u20e3"
@@ -103,3 +105,25 @@ def test_a_cut_spares_letters_and_their_accents() -> None:
     assert clip("ab👩\u200d💻", 4) == "ab"
     assert clip("abc def", 4) == "abc"
     assert plain("x" * 30, 10).notes == ("cut from 30 to 10 characters",)
+
+
+def test_faked_latin_words_become_latin_and_are_named() -> None:
+    made = plain("р\u0430ypal, привет, TNFα", 100, alike=lookalikes())
+    assert made.text == "paypal, привет, TNFα"
+    assert made.notes == ("2 letters of other scripts in Latin words made Latin (U+0440 ×1, U+0430 ×1)",)
+
+
+@pytest.mark.parametrize(
+    "unit", ["x", "\u200b", "\u202e\u202c", "a\u0301", "最", "x\u0430", "\u200d", " ", "，", "ﷺ", "\ud800"]
+)
+def test_of_a_flood_only_the_beginning_is_looked_at(unit: str) -> None:
+    made = plain(unit * (1_000_000 // len(unit)), 200, alike=lookalikes())
+    assert len(made.text) <= 200
+    assert made.notes[-1].startswith("cut at once from 1,000,000 to 5,600 characters")
+    assert made.too_long == made.notes[-1]
+    assert sum(map(len, made.notes)) < 1000
+
+
+def test_a_right_to_left_override_is_named_and_arabic_stays() -> None:
+    assert plain("abc\u202egpj.exe", 100).text == "abcgpj.exe"
+    assert plain("سلام", 100).notes == ()

@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from callstream.agents.control.commands import CancelTask
-from callstream.agents.review import ReviewDesk, Verdict, refusal, verdict_event
+from callstream.agents.review import ReviewDesk, Verdict, command_event, refusal
 from callstream.agents.settle import Work, settle
 from callstream.streams.chain import Chain, Chains, Step
 from callstream.streams.event import VERDICT as VERDICT_TYPE
@@ -58,7 +58,7 @@ def verdict(choice: str = "approve", **more: Any) -> Verdict:
 
 
 def said(choice: str = "approve", sequence: int = 3, **more: Any) -> Event:
-    return verdict_event(held(sequence), verdict(choice, **more), 20.0)
+    return command_event(held(sequence), verdict(choice, **more), 20.0)
 
 
 def sent(outcome: Outcome) -> Event:
@@ -209,7 +209,7 @@ async def test_a_task_that_was_taken_up_again_is_held_anew_and_an_old_verdict_de
     assert await ReviewDesk().act(said(), cell) == Keep()
     assert cell.value is not None
     assert cell.value["state"] == "held"
-    assert isinstance(await ReviewDesk().act(verdict_event(again, verdict(), 30.0), cell), Resume)
+    assert isinstance(await ReviewDesk().act(command_event(again, verdict(), 30.0), cell), Resume)
     assert await ReviewDesk().act(held(), cell) == Keep()
 
 

@@ -50,3 +50,4 @@ def test_how_far_a_task_came_is_said() -> None:
         "task 'a' never reached step 'copy': it took facts, and it ended failed"
     )
     assert "it took none, and it has not ended" in never_reached("a", "copy", [], None)
+    assert "'copy': it has not ended" in never_reached("a", "copy", None, None)

@@ -11,6 +11,7 @@ from callstream.agents.inference.admission.gates import Gates
 from callstream.agents.inference.admission.permit import Permit, Stale
 from callstream.agents.inference.admission.ratelimit import Told
 from callstream.agents.inference.call import Call, CallFailed, Reply
+from callstream.agents.inference.choice import Choice
 from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.inference.fakes import a_call
 from callstream.agents.inference.options import InferenceOptions
@@ -366,3 +367,183 @@ async def test_a_call_does_not_outlive_its_deadline_for_a_pause() -> None:
     bench.later(6)
     assert await settled(ask) == [True]
     assert isinstance(ask.exception(), CallFailed)
+
+
+async def test_an_estimate_sees_the_whole_minute_of_a_limit_that_lets_its_calls_through_in_a_burst() -> None:
+    limited = {"name": "a", "concurrency": 50, "start_concurrency": 50, "limits": {"requests_per_minute": 20}}
+    bench = Bench(options(limited))
+    asked = [bench.ask(number) for number in range(40)]
+    await settled(*asked)
+    for second in range(1, 59):
+        bench.later(1.0)
+        told = bench.gate.waiting(40)["acme/task-39"]
+        middle, within = told["estimate_seconds"], told["estimate_within_seconds"]
+        if middle is None:
+            assert second < 3
+        else:
+            # It goes with the calls of the second minute, which nobody knows yet to be as many as those of the first.
+            assert middle - within - 1 <= 62 - second <= middle + within, (second, told)
+    for task in asked:
+        task.cancel()
+
+
+async def test_an_estimate_is_not_before_the_moment_until_which_the_next_call_waits() -> None:
+    bench = Bench(options(ONE))
+    first = bench.ask(1)
+    await settled(first)
+    first.result().refused(overloaded(3000.0), None)
+    bench.later(3.0)
+    third = bench.ask(3)
+    await settled(third)
+    seen = bench.gate.waiting(1)["acme/task-3"]
+    assert seen["reason"] == "retry-after"
+    assert seen["estimate_seconds"] - seen["estimate_within_seconds"] == 2997.0
+    third.cancel()
+
+
+async def test_there_is_no_estimate_once_nothing_went_for_a_minute() -> None:
+    bench = Bench(options(ONE))
+    first, second, third = (bench.ask(number) for number in range(3))
+    await settled(first, second, third)
+    for _ in range(70):
+        bench.later(1.0)
+    assert bench.gate.waiting(1)["acme/task-2"]["estimate_seconds"] is None
+    third.cancel()
+
+
+async def test_a_call_that_comes_back_to_the_gate_has_waited_all_the_time_that_it_waited() -> None:
+    bench = Bench(options(ONE | {"start_concurrency": 1, "concurrency": 1}))
+    first, asked = bench.ask(1), call(2)
+    waits = asyncio.create_task(bench.gate.admit(asked))
+    assert await settled(first, waits) == [True, False]
+    bench.later(5)
+    first.result().answered(reply(10))
+    # when it was let through and is turned away
+    assert await settled(waits) == [True]
+    await waits.result().place()
+    bench.later(60)
+    waits.result().refused(failed(Kind.OVERLOADED, "busy", after_seconds=30), None)
+    again = asyncio.create_task(bench.gate.admit(asked))
+    assert await settled(again) == [False]
+    bench.later(2)
+    # then the time that it was called is no wait, and the wait before is
+    assert bench.gate.waiting(10)["acme/task-2"]["waited_seconds"] == 7
+    again.cancel()
+
+
+async def test_a_call_in_flight_says_where_and_since_when_and_does_not_wait() -> None:
+    bench = Bench(options(ONE | {"start_concurrency": 1, "concurrency": 1}))
+    first, second = bench.ask(1), bench.ask(2)
+    assert await settled(first, second) == [True, False]
+    began = bench.clock.wall()
+    bench.later(40)
+    told = bench.gates.report()
+    assert told["calling"] == {
+        "acme/task-1": {"pool": "copywriter", "endpoint": "a", "lane": "normal", "since": began, "seconds": 40}
+    }
+    assert list(told["calls"]) == ["acme/task-2"]
+    assert [one["calls"] for one in told["pools"][0]["waiting"]] == [1]
+    # and when it has come back it is called no more
+    first.result().answered(reply(10))
+    assert await settled(second) == [True]
+    assert list(bench.gates.report()["calling"]) == ["acme/task-2"]
+
+
+async def test_a_call_that_is_on_its_way_to_be_sent_is_not_called_yet() -> None:
+    bench = Bench(options(ONE))
+    permit = await bench.gate.admit(call(1))
+    assert bench.gate.calling(10) == {}
+    await permit.place()
+    assert list(bench.gate.calling(10)) == ["acme/task-1"]
+    assert bench.gate.calling(0) == {}
+    permit.abandoned()
+    assert bench.gate.calling(10) == {}
+
+
+TWO = options({"name": "a", "concurrency": 2}, {"name": "b", "concurrency": 2, "context_tokens": 100_000})
+
+
+def chosen(*endpoints: str, **more: Any) -> Choice:
+    return Choice("copywriter", "copywriter", frozenset(endpoints), rule="canary", **more)
+
+
+async def test_a_chosen_endpoint_has_its_calls_and_nobody_else_waits_behind_them() -> None:
+    bench = Bench(TWO)
+    bound = [bench.ask(number, choice=chosen("b")) for number in range(3)]
+    assert await settled(*bound) == [True, True, False]
+    assert {task.result().endpoint for task in bound[:2]} == {"b"}
+    told = bench.gate.waiting(10)["acme/task-2"]
+    assert (told["reason"], told["waits_for"], told["rule"]) == ("concurrency", "concurrency of b", "canary")
+    free = bench.ask(4)
+    assert await settled(free) == [True]
+    assert free.result().endpoint == "a"
+    assert bench.gate.calling(10)["acme/task-0"]["rule"] == "canary"
+    bound[0].result().answered(reply(10))
+    assert await settled(bound[2]) == [True]
+    assert bound[2].result().endpoint == "b"
+
+
+async def test_another_endpoint_has_the_call_where_the_chosen_one_is_out_unless_no_other_will_do() -> None:
+    bench = Bench(TWO)
+    first = bench.ask(1, choice=chosen("b"))
+    assert await settled(first) == [True]
+    first.result().refused(failed(Kind.OVERLOADED, "full", after_seconds=30.0), None)
+    loose, strict = bench.ask(2, choice=chosen("b")), bench.ask(3, choice=chosen("b", only=True))
+    assert await settled(loose, strict) == [True, False]
+    assert loose.result().endpoint == "a"
+    assert bench.gate.waiting(10)["acme/task-3"]["waits_for"] == "retry-after of b"
+    bench.later(30.1)
+    assert await settled(strict) == [True]
+    assert strict.result().endpoint == "b"
+
+
+async def test_what_failed_at_the_only_chosen_endpoint_is_told_to_wait() -> None:
+    bench = Bench(TWO)
+    with pytest.raises(CallFailed, match="no endpoint of pool copywriter that its rules choose") as told:
+        await bench.go(1, choice=chosen("b", only=True), avoid=frozenset({"b"}))
+    assert (told.value.kind, told.value.retryable) == (Kind.OVERLOADED, True)
+
+
+async def test_weights_of_a_rule_stand_in_place_of_the_settings() -> None:
+    bench = Bench(TWO)
+    asks = [bench.ask(number, choice=Choice("copywriter", "copywriter", weights=(("a", 0),))) for number in range(2)]
+    assert await settled(*asks) == [True, True]
+    assert [task.result().endpoint for task in asks] == ["b", "b"]
+
+
+async def test_limits_hold_for_chosen_endpoints_as_for_all() -> None:
+    bench = Bench(options({**LIMITED, "name": "a"}, {"name": "b", "concurrency": 50, "start_concurrency": 50}))
+    asks = [bench.ask(number, out=300, choice=chosen("a")) for number in range(4)]
+    assert await settled(*asks) == [True, True, True, False]
+    bench.later(62.1)
+    assert await settled(asks[3]) == [True]
+    assert asks[3].result().endpoint == "a"
+
+
+async def test_calls_that_wait_where_they_should_not_any_more_are_turned_out() -> None:
+    bench = Bench(TWO)
+    bound = [bench.ask(number, choice=chosen("b", only=True)) for number in range(4)]
+    assert await settled(*bound) == [True, True, False, False]
+    bench.gates.turn_out(lambda call: call.task == "task-2")
+    assert await settled(*bound) == [True, True, True, False]
+    with pytest.raises(Stale):
+        bound[2].result()
+    assert len(bench.gate) == 1
+
+
+async def test_a_large_call_to_a_chosen_endpoint_does_not_starve_behind_small_ones_of_others() -> None:
+    # given a call that needs most of what its endpoint may have in a minute, of which some is spent
+    bench = Bench(options({**LIMITED, "name": "a"}, {**LIMITED, "name": "b"}))
+    spent = bench.ask(0, out=300, choice=chosen("a"))
+    assert await settled(spent) == [True]
+    large = bench.ask(1, out=900, choice=chosen("a", only=True))
+    assert await settled(large) == [False]
+    # when small ones come that may go anywhere
+    small = [bench.ask(number, out=300) for number in range(2, 6)]
+    # then they have the other endpoint, and wait for their turn where the large one waits
+    assert await settled(*small) == [True, True, True, False]
+    assert {task.result().endpoint for task in small[:3]} == {"b"}
+    bench.later(62.1)
+    assert await settled(large) == [True]
+    assert large.result().endpoint == "a"
+    assert await settled(*small) == [True] * 4
