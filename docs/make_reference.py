@@ -57,6 +57,7 @@ IN_TABLE = {
     topics.TASKS: "each task as the status API shows it",
     topics.LETTERS: "dead letters, their events, and jobs that redrive many of them",
     topics.LATENCY: "latency windows: 1 min, 10 min, 1 h, a step and model",
+    topics.USAGE: "what model calls took and cost, a day, tenant, chain, endpoint, model and currency",
     topics.PROFILES: "what is known about users; a GlobalTable, filled from outside through its changelog",
     topics.SPENDING: "what was spent of each account's limits within their windows, by partition",
     topics.PAUSED: "events whose task, chain or tenant is paused, until that ends",
@@ -134,7 +135,8 @@ ABOUT_HANDING_IN = """\
 Send to `callstream.intake` a record with `ce_specversion`, `ce_id`, `ce_source`, `ce_type`, `ce_subject`, `ce_tenant`
 and `ce_chain`, and a body of `submission` and `digest`: the SHA-256, hex, of the JSON of `{"callback", "chain",
 "input"}` with sorted keys, no spaces, and non-ASCII as it is. Key and partition are put right if they are not;
-`callstream produce --kafka` does it all."""
+`callstream produce --kafka` does it all. The id has 1 to 128 letters, digits, `.`, `_` or `-`, a letter or digit
+first: one with `~`, as sub-tasks, replays and shadow copies have it, is a dead letter; the task of that id goes on."""
 
 
 def settings_page() -> str:
@@ -146,9 +148,9 @@ def settings_page() -> str:
     schema = Settings.model_json_schema()
     parts += ["## At the top\n", *_table(Settings, schema, schema, "")]
     for name, field in Settings.model_fields.items():
-        inner = bare(field.annotation)
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            parts += _section(inner, name, field.description or "", schema)
+        inner, path = _member(field, name)
+        if inner is not None:
+            parts += _section(inner, path, field.description or "", schema)
     return "\n".join(parts) + "\n"
 
 
@@ -200,8 +202,11 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def _below(group: Any, words: str) -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{words}{name}", command
             yield from _below(command, f"{words}{name} ")
         else:
             yield f"{words}{name}", command
