@@ -7,6 +7,7 @@ import traceback
 from collections import Counter, deque
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 
 from callstream.agents.inheritance import cell_of
@@ -17,13 +18,16 @@ from callstream.agents.ports import Delivery, Policy, Ports, Role
 from callstream.agents.retrying import DEADLINE, Decision, Failed, GiveUp, decide
 from callstream.agents.settle import Work, attempt_of, line, settle
 from callstream.agents.spent import Spent, tracked
+from callstream.agents.telling import telling
 from callstream.streams.chain import Chains, MissingVersion, UnknownChain
 from callstream.streams.errorclass import class_of
 from callstream.streams.event import MAX_ATTEMPTS_TOLD, MAX_NOTES, Attempt, Event, Failure, Waiting, WaitReason
 from callstream.streams.outcome import Bury, Keep, Outcome, Resume, Retry, Reviewed
 from callstream.streams.ownership import LostOwnership
+from callstream.streams.partial import remark
 from callstream.streams.retry_budget import BudgetOptions, Budgets
 from callstream.streams.timing import delayed
+from callstream.streams.topics import NOTIFIED, topic_of
 from callstream.streams.wire import EventTooLarge, LogUnavailable, Record, encode
 
 log = logging.getLogger("callstream.actor")
@@ -236,7 +240,8 @@ class Trying:
             return Bury(Failure(kind="deadline", message=late))
         try:
             async with patience(policy.timeout_seconds) as allowed:
-                return await self._role.act(event, cell_of(self._ports, event, delivery))
+                with telling(partial(self._tell, event, delivery, policy.step)):
+                    return await self._role.act(event, cell_of(self._ports, event, delivery))
         except (LostOwnership, LogUnavailable, MissingVersion):
             raise
         except BaseException as error:
@@ -250,6 +255,10 @@ class Trying:
             # `sys.exit()` in a step. A worker is stopped by signals, which its loop takes, and not by these.
             log.exception("step %s failed", policy.step, extra={"task": event.task, "tenant": event.tenant})
             return Retry(self._failure(error))
+
+    async def _tell(self, event: Event, delivery: Delivery, step: str, number: int, text: str) -> None:
+        """Tell those who show the task of a part of an answer. Raises LostOwnership, LogUnavailable."""
+        await self._ports.send(encode(remark(event, number, step, text), topic_of(NOTIFIED)), delivery)
 
     def _failure(self, error: BaseException) -> Failure:
         """An exception as an event carries it, whatever its text is and however long, without secrets."""

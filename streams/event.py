@@ -24,6 +24,7 @@ TASK_JOIN_DUE = "callstream.task.due"
 TASK_UNVERSIONED = "callstream.task.unversioned"
 TASK_WAITING = "callstream.task.waiting"
 TASK_REVIEWED = "callstream.task.reviewed"
+TASK_PARTIAL = "callstream.task.partial"
 VERDICT = "callstream.review.verdict"
 LETTER_COMMAND = "callstream.letter.command"
 

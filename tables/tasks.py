@@ -14,6 +14,7 @@ from callstream.streams.event import (
     TASK_HELD,
     TASK_JOIN_DUE,
     TASK_NOTIFIED,
+    TASK_PARTIAL,
     TASK_REVIEWED,
     TASK_SUBTASK,
     TASK_UNVERSIONED,
@@ -25,6 +26,7 @@ from callstream.streams.event import (
     Waiting,
     WaitReason,
 )
+from callstream.streams.partial import PARTIAL, told_in
 from callstream.streams.review import fits, opened, text_of
 from callstream.streams.spend import shown, totals
 from callstream.streams.timespent import StepTime, step_times
@@ -47,6 +49,8 @@ def fold(row: Json | None, event: Event, chains: Chains, now: float) -> tuple[Js
         return row if row is not None else _early(event, chains, now), ()
     if event.type == TASK_REVIEWED:
         return _reviewed(row, event, chains, now), ()
+    if event.type == TASK_PARTIAL:
+        return _written(row, event, chains, now), ()
     if event.type == TASK_UNVERSIONED:
         return _unversioned(row, event, chains, now), ()
     if row is not None and not _has_undone_more(row, event):
@@ -148,6 +152,7 @@ def _row(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
         "inherited": event.inherited,
         "sandbox": event.sandbox,
         **_review(row, event),
+        **_still_partial(row, event),
     }
 
 
@@ -230,6 +235,36 @@ def _unversioned(row: Json | None, event: Event, chains: Chains, now: float) -> 
     row = row if row is not None else _early(event, chains, now)
     missing = None if told is None else {**told, "run": event.run, "sequence": event.sequence}
     return row if missing is None else {**row, MISSING: missing, "updated": now}
+
+
+def _written(row: Json | None, event: Event, chains: Chains, now: float) -> Json:
+    """The row with what a step's model has written until now, unless it has later."""
+    told = told_in(event)
+    if told is None:
+        return row if row is not None else _early(event, chains, now)
+    if row is not None:
+        known = row.get(PARTIAL)
+        has_more = known is not None and (*_place(known), known["part"]) >= (*_place(told), told["part"])
+        if has_more or (_place(row) > _place(told) and not _was_lost(told, row["run"], row["state"], row["failure"])):
+            return row
+    row = row if row is not None else _early(event, chains, now)
+    return {**row, PARTIAL: told, "updated": now}
+
+
+def _still_partial(row: Json | None, event: Event) -> Json:
+    """What was written of an answer, unless the task has gone on since; of one that has failed, what was lost."""
+    known: Json | None = (row or {}).get(PARTIAL)
+    if known is None:
+        return {}
+    failure = event.body.failure.model_dump(include={"step"}) if event.body.failure is not None else None
+    is_lost = _was_lost(known, event.run, state_of(event), failure)
+    return {PARTIAL: known} if is_lost or _place(known) >= (event.run, event.sequence) else {}
+
+
+def _was_lost(told: Json, run: int, state: State, failure: Json | None) -> bool:
+    """Whether what was written of an answer is of the step in which a run has failed."""
+    is_of_it = failure is not None and failure["step"] == told["step"] and run == told["run"]
+    return is_of_it and state in (End.FAILED, End.CANCELLED)
 
 
 def _still_missing(row: Json | None, event: Event) -> Json | None:

@@ -44,6 +44,11 @@ def reply_of(raw: bytes, model: str, endpoint: str, bounds: Bounds, api: Api = C
         raise failed(Kind.BROKEN_REPLY, f"the answer is {error}") from None
     if not isinstance(body, dict):
         raise failed(Kind.BROKEN_REPLY, "the answer is not a JSON object")
+    return reply_in(body, model, endpoint, bounds, api)
+
+
+def reply_in(body: Json, model: str, endpoint: str, bounds: Bounds, api: Api = CHAT) -> Reply:
+    """The Reply in what an endpoint answered. Raises CallFailed."""
     finish_reason = "stop"
     if api == CHAT:
         choices = body.get("choices")
@@ -82,6 +87,13 @@ def failure_of(status: int, raw: bytes, after_seconds: float | None, secrets: tu
             return failed(Kind.CONTEXT_TOO_LONG, text)
         return failed(Kind.REFUSED_BY_POLICY if code in POLICY_CODES else Kind.REFUSED, text)
     return failed(Kind.BROKEN_REPLY, f"{text}: not a status of a chat completion")
+
+
+def failure_in(error: Any, secrets: tuple[str, ...]) -> CallFailed:
+    """What an error means that comes in the midst of a streamed answer."""
+    code, message = _told({"error": error}, secrets)
+    named = f" ({code})" if code else ""
+    return failed(Kind.UNAVAILABLE, f"the endpoint broke off its answer{named}" + (f": {message}" if message else ""))
 
 
 def _text(message: Any, finish_reason: str) -> str:
@@ -135,9 +147,12 @@ def _same_model(answered: str, asked: str) -> bool:
 def _error(raw: bytes, secrets: tuple[str, ...]) -> tuple[str, str]:
     """Code and message of an OpenAI error body, printable and bounded; empty where there are none."""
     try:
-        body = strict_json.loads(raw, len(raw))
+        return _told(strict_json.loads(raw, len(raw)), secrets)
     except BadJson:
         return "", ""
+
+
+def _told(body: Any, secrets: tuple[str, ...]) -> tuple[str, str]:
     error = body.get("error", body) if isinstance(body, dict) else None
     if isinstance(error, str):
         error = {"message": error}

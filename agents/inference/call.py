@@ -73,6 +73,34 @@ class Bill:
         self.entries[:] = [(one.as_kind(kind(one, second)), second) for one, second in self.entries]
 
 
+class Draft:
+    """What has come of an answer until now. `version` grows with each change."""
+
+    __slots__ = ("_pieces", "version")
+
+    def __init__(self, text: str = "") -> None:
+        self._pieces = [text]
+        self.version = 0
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        if len(self._pieces) > 1:
+            self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
+
+    def begin(self, goes_on: bool) -> str:
+        """A request is sent: what it goes on from, if it can; else what there was is dropped."""
+        if not goes_on and self.text:
+            self._pieces, self.version = [""], self.version + 1
+        return self.text
+
+    def add(self, text: str) -> None:
+        """More has come."""
+        self._pieces.append(text)
+        self.version += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request to a model. `id` is the same whenever the same step of the same task calls again.
@@ -90,6 +118,8 @@ class Call:
     `waits` goes with the call through all of them, and counts on, as does `bill`. `repair`: it is asked since an
     earlier answer could not be used. `chain` and `round` are those of the task's event: who pays, and which taking of
     a step tells of it.
+    `stream`: the answer is asked for piece by piece, and kept in its `draft` as it comes; `shown`: those who follow the
+    task are told of it, too.
     """
 
     id: str
@@ -120,6 +150,9 @@ class Call:
     repair: bool = False
     chain: str = ""
     round: str = ""
+    stream: bool = False
+    shown: bool = False
+    draft: Draft = field(default_factory=Draft, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,31 @@
 """The innermost Model: one POST to an OpenAI-compatible endpoint. No payload and no key ever reaches a log."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
 
 from callstream.agents.inference.admission.ratelimit import Told, told
-from callstream.agents.inference.answer import Bounds, failure_of, reply_of
-from callstream.agents.inference.call import Call, CallFailed, Leave, Reply
+from callstream.agents.inference.answer import Bounds, failure_of, reply_in, reply_of
+from callstream.agents.inference.call import CHAT, Call, CallFailed, Draft, Leave, Reply
 from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.inference.options import EndpointOptions, InferenceOptions
 from callstream.agents.inference.retry_after import retry_after
+from callstream.agents.inference.streamed import EVENTS, Streamed
 from callstream.streams import strict_json
+from callstream.streams.event import Json
 
 MAX_HEADER_LINE_BYTES = 8190
 MAX_ERROR_BYTES = 64 * 1024
 CHUNK_BYTES = 64 * 1024
 KEEPALIVE_SECONDS = 30.0
+END_SECONDS = 0.5
 
-# A stream of server-sent events is no JSON document, so it is never asked for.
+# Whether an answer comes piece by piece is the step's to say: a stream of server-sent events is no JSON document.
 NEVER_SENT = frozenset({"model", "stream", "stream_options"})
+STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +54,14 @@ class Client:
         if call.endpoint is None:
             raise ValueError("a call must have its endpoint chosen before it is sent")
         route = self._routes[call.endpoint]
+        # A second request beside the first has an answer of its own, which is of use only if it is whole.
+        draft = Draft() if call.second else call.draft
         try:
-            body = strict_json.dumps(
-                {"model": route.options.model, **{k: v for k, v in call.request.items() if k not in NEVER_SENT}}
-            )
+            body = strict_json.dumps(_body(route, call, draft))
         except (ValueError, TypeError) as error:
             raise failed(Kind.REFUSED, f"the request is not JSON: {error}") from None
         try:
-            return await self._post(route, call, body)
+            return await self._post(route, call, body, draft)
         except aiohttp.ConnectionTimeoutError:
             raise failed(Kind.UNREACHABLE, f"{call.endpoint}: no connection in time") from None
         except TimeoutError:
@@ -82,9 +88,12 @@ class Client:
         if session is not None:
             await session.close()
 
-    async def _post(self, route: _Route, call: Call, body: bytes) -> Reply:
+    async def _post(self, route: _Route, call: Call, body: bytes, draft: Draft) -> Reply:
         session = self._session = self._session or _session()
         headers = {**_headers(route, call), "Content-Length": str(len(body))}
+        if draft.text:
+            # It asks for something else than the request before: whoever knows that one would answer as it did.
+            headers["Idempotency-Key"] += f"/from-{len(draft.text)}"
         data = body if call.permit is None else _at_the_last_moment(body, call.permit)
         url = f"{route.options.base_url}/{call.api}"
         async with session.post(
@@ -97,10 +106,33 @@ class Client:
                 raise failure_of(response.status, raw or b"", after, route.secrets)
             if (encoding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
                 raise failed(Kind.BROKEN_REPLY, f"the answer is encoded as {encoding[:20]!r}, which was not asked for")
+            if call.stream and response.content_type == EVENTS:
+                return await self._follow(route, response, draft)
             whole = await _read(response, self._bounds.response)
         if whole is None:
             raise _too_large(self._bounds.response)
         return reply_of(whole, route.options.model, route.options.name, self._bounds, call.api)
+
+    async def _follow(self, route: _Route, response: aiohttp.ClientResponse, draft: Draft) -> Reply:
+        """The answer as it comes, piece by piece, into the draft."""
+        streamed = Streamed(draft, self._bounds, route.secrets)
+        async for chunk in response.content.iter_any():
+            if streamed.take(chunk):
+                await _to_the_end(response)
+                break
+        return reply_in(streamed.whole(), route.options.model, route.options.name, self._bounds)
+
+
+def _body(route: _Route, call: Call, draft: Draft) -> Json:
+    """The request as it is sent: one whose answer broke off goes on from there, where its endpoint can."""
+    body = {"model": route.options.model, **{k: v for k, v in call.request.items() if k not in NEVER_SENT}}
+    if not call.stream or call.api != CHAT:
+        return body
+    goes_on = route.options.continue_with
+    if begun := draft.begin(goes_on is not None and isinstance(body.get("messages"), list)):
+        body["messages"] = [*body["messages"], {"role": "assistant", "content": begun}]
+        body |= goes_on or {}
+    return body | STREAMED
 
 
 async def _at_the_last_moment(body: bytes, permit: Leave) -> AsyncIterator[bytes]:
@@ -122,6 +154,13 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
             response.close()
             return None
     return bytes(read)
+
+
+async def _to_the_end(response: aiohttp.ClientResponse) -> None:
+    """Read what follows the last event, which is nothing: a connection that is read to its end is used again."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await response.content.read(1)
 
 
 def _too_large(most: int) -> CallFailed:

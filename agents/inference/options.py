@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     SecretStr,
     StringConstraints,
     WithJsonSchema,
@@ -147,6 +148,12 @@ class EndpointOptions(_Options):
     least_concurrency: Places = Field(default=1, description="Calls in flight at once that are always allowed.")
     start_concurrency: Places | None = Field(
         default=None, description="Where learning begins; unset: it is chosen between the two bounds."
+    )
+    continue_with: dict[str, JsonValue] | None = Field(
+        default=None,
+        max_length=16,
+        description="Members of a request that has the endpoint go on from the assistant's last message, such as "
+        "continue_final_message; {} where none are needed. Unset: an answer that broke off is asked for anew.",
     )
     timeout_seconds: float = Field(
         default=60.0, gt=0, le=3600, description="From sending a request to the end of its answer."
@@ -349,6 +356,12 @@ class InferenceOptions(_Options):
     )
     retry: RetryOptions = Field(default_factory=RetryOptions, description="Retries of one call.")
     flights: FlightOptions = Field(default_factory=FlightOptions, description="Calls whose caller was cancelled.")
+    part_seconds: float = Field(
+        default=1.0,
+        ge=0.1,
+        le=60,
+        description="How often more of an answer is kept that comes piece by piece: what a crash may lose of it.",
+    )
     max_response_bytes: int = Field(
         default=8 * 2**20, ge=1024, le=2**30, description="Largest HTTP body taken as an answer."
     )

@@ -41,10 +41,10 @@ class Receipts:
                 reply = await inner(call)
             except CallFailed as failure:
                 spends = failure.spends
-                await self._change(call, lambda row: state.fail(row, call.id, spends))
+                await self.change(call, lambda row: state.fail(row, call.id, spends))
                 raise
             reply = _counted(reply, state.receipt_of(call.cell.value, call.id))
-            await self._change(call, lambda row: state.answer(row, call.id, reply, call.round))
+            await self.change(call, lambda row: state.answer(row, call.id, reply, call.round))
             return reply
 
         return answered
@@ -63,12 +63,12 @@ class Receipts:
                 so_far=call.bill.whole,
                 reserved=self._meter.estimate(call) if self._meter is not None else None,
             )
-            await self._change(call, lambda row: state.start(row, call.id, started))
+            await self.change(call, lambda row: state.start(row, call.id, started))
             return await inner(call)
 
         return announced
 
-    async def _change(self, call: Call, change: Change) -> None:
+    async def change(self, call: Call, change: Change) -> None:
         """Save what becomes of the row, if anything."""
         async with self._turns.turn(f"{call.tenant}:{call.task}".encode()):
             before = call.cell.value

@@ -38,6 +38,7 @@ class Receipt(Strict):
     `repeats` counts those of starts that were not followed up: requests that may have been paid without an answer.
     `spends` is what earlier flights cost and, once it is over, this one; `so_far` what this one cost until now, and
     `reserved` what each request that is under way may cost. All of it is told once, by that `round` of the task.
+    `draft` is what had come of an answer that is not whole, and `parts` how often more of it was kept.
     """
 
     state: State
@@ -54,6 +55,8 @@ class Receipt(Strict):
     spends: Annotated[Spends, Field(max_length=MOST_SPENDS)] = ()
     so_far: Annotated[Spends, Field(max_length=MOST_SPENDS)] = ()
     reserved: Spend | None = None
+    draft: str = ""
+    parts: Annotated[int, Field(ge=0)] = 0
 
     def cost(self, open_as: SpendKind = SpendKind.CANCELLED) -> Spends:
         """All that it has cost or may have cost; requests of which nothing is known are of the kind `open_as`."""
@@ -84,7 +87,8 @@ def start(row: Json | None, call_id: str, receipt: Receipt) -> Json:
         repeats = found.repeats + (found.requests if found.state is State.STARTED else 0)
         # What an earlier round paid it has told.
         before = found.cost(SpendKind.LOST) if found.round == receipt.round else ()
-        receipt = receipt.model_copy(update={"repeats": repeats, "spends": before})
+        kept = {"draft": found.draft, "parts": found.parts}
+        receipt = receipt.model_copy(update={"repeats": repeats, "spends": before, **kept})
     return _with(row, call_id, receipt)
 
 
@@ -97,6 +101,7 @@ def answer(row: Json | None, call_id: str, reply: Reply, round_: str = "") -> Js
         **over,
         "state": State.ANSWERED,
         "text": reply.text,
+        "draft": "",
         "finish_reason": reply.finish_reason,
         "usage": reply.usage,
         "notes": reply.notes,
@@ -118,6 +123,19 @@ def fail(row: Json | None, call_id: str, spends: Spends | None = ()) -> Json | N
 
 def _over(found: Receipt, spends: Spends) -> Json:
     return {"spends": summed((*found.spends, *spends)), "so_far": (), "reserved": None}
+
+
+def draft(row: Json | None, call_id: str, flight: str, part: tuple[str, int]) -> Json | None:
+    """The row with what has come of an answer until now, and the number of that part; None if it is another's."""
+    found = receipt_of(row, call_id)
+    if found is None or found.state is not State.STARTED or found.flight != flight:
+        return None
+    return _with(row, call_id, found.model_copy(update={"draft": part[0], "parts": part[1]}))
+
+
+def parts(row: Json | None) -> int:
+    """How many parts of answers were kept for a task."""
+    return max((kept.get("parts", 0) for kept in _calls(row).values()), default=0)
 
 
 def spent_by(row: Json | None, round_: str) -> Spends:
@@ -207,7 +225,10 @@ def _added(told: dict[str, Any], round_: str, spends: Spends) -> dict[str, Any]:
 
 def _bounded(calls: dict[str, Any]) -> dict[str, Any]:
     """Without the oldest receipts beyond the bounds; the newest always stays."""
-    sizes = {call_id: len(kept.get("text", "").encode()) for call_id, kept in calls.items()}
+    sizes = {
+        call_id: len(kept.get("text", "").encode()) + len(kept.get("draft", "").encode())
+        for call_id, kept in calls.items()
+    }
     kept_ids: list[str] = []
     room = MOST_TEXT_BYTES
     for call_id in reversed(calls):

@@ -5,6 +5,7 @@ From the outside in, and why each stands where it does:
 1. `remember` answers from the receipt: a call that was answered meets no other layer, and needs no time or place.
 2. `Flights` keeps a call going when its caller is cancelled. Everything below runs in the call's own task; above it
    is what needs the caller's row as it is now. First below it, `charge` sums up what all requests of the call cost.
+   `Drafts` keeps what has come of an answer that is asked for piece by piece: once for all requests of the call.
 3. `switch` chooses the pool, and which of its endpoints a call should have, once for all its tries: all below knows
    the pool that it really goes to. A call that still waits when other rules hold comes back here.
 4. `race` asks a second time where a request takes long, in pools that say so. It stands above admission, so that
@@ -42,6 +43,7 @@ from callstream.agents.inference.bill import Meter
 from callstream.agents.inference.call import Call, Layer, Model, Reply
 from callstream.agents.inference.choice import Rule
 from callstream.agents.inference.client import Client
+from callstream.agents.inference.draft import Drafts
 from callstream.agents.inference.endpoint_budgets import EndpointBudgets
 from callstream.agents.inference.fallback import fallback
 from callstream.agents.inference.hedge import Hedges
@@ -154,6 +156,7 @@ def build_model(
     layers: tuple[Layer, ...] = (
         receipts.remember,
         flights,
+        Drafts(receipts, options.part_seconds, sources.sleep),
         meter.charge,
         switch.choose,
         hedges.race,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel
 
@@ -136,6 +136,13 @@ class Infer(Asking):
 
         Infer(name="intent", pool="classifier", request=intent_request, answer=Intent)
 
+    `stream` has the answer asked for piece by piece. What has come of it is *kept* once a second: a crash, or an
+    endpoint that breaks off, does not lose it, and an endpoint with `continue_with` goes on from it. *shown*: those who
+    follow the task see it as it grows, before any later step has judged it.
+
+        Infer(name="copy", pool="copywriter", stream="kept")
+        Infer(name="draft", pool="copywriter", stream="shown")
+
     Where the pool would answer after the task's deadline, the call is not made. `late` says what then: another pool is
     asked, a cheaper or faster one, and the task goes on without an output, where it would be buried. `late_pool` and
     `skip_late` say the same:
@@ -178,8 +185,11 @@ class Infer(Asking):
     skip_late: bool = False
     late: Late | None = None
     expected_seconds: float | None = None
+    stream: Literal["kept", "shown"] | None = None
 
     def __post_init__(self) -> None:
+        if self.stream not in (None, "kept", "shown"):
+            raise ValueError(f"step {self.name}: stream is {self.stream!r}; 'kept' and 'shown' are allowed")
         if self.answer is not None and self.parse is not None:
             raise ValueError(f"step {self.name}: either answer or parse makes the output")
         self._asks = self.asks if self.asks is not None else (1 if self.answer is None else 2)
@@ -246,6 +256,8 @@ class Infer(Asking):
             first=self.late is not None and self.late.first,
             needs_seconds=haste().needs_seconds if self.late is not None else 0.0,
             repair=number > 1,
+            stream=self.stream is not None,
+            shown=self.stream == "shown",
         )
         if self.late is None or self.late.pool is None:
             return await self.send(call)

@@ -23,6 +23,7 @@ from callstream.streams.keys import DERIVED
 WAIT_SECONDS = 2.0
 COLOURS = {"finished": "green", "rejected": "yellow", "failed": "red", "cancelled": "yellow", "held": "magenta"}
 MOST_TEXT = 2000
+MOST_PARTIAL = 200
 LEAST_SHOWN_SECONDS = 0.1
 DAY = 24 * 3600
 _ATTEMPT = re.compile(r"attempt (\d+): (.*)", re.DOTALL)
@@ -107,6 +108,10 @@ def tree(row: Json) -> Tree:
         root.add(_next(following, row.get("calling")))
     if waiting := row.get("waiting"):
         root.add(escape(_waiting(waiting)))
+    if partial := row.get("partial"):
+        end = cut(partial["text"][-MOST_PARTIAL:]).strip()
+        before = "…" if partial["characters"] > MOST_PARTIAL else ""
+        root.add(f"{escape(partial['step'])} has written {partial['characters']:,} characters: {before}{escape(end)}")
     if subtasks := row.get("subtasks"):
         of = "?" if subtasks["of"] is None else f"{subtasks['of']:,}"
         root.add(f"sub-tasks: {subtasks['done']:,} of {of} done, {subtasks['failed']:,} failed")

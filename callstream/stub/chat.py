@@ -24,10 +24,13 @@ def chat_work(body: Json, seed: int, created: int) -> Work:
     """The completion of a chat request; `created` is Unix time in seconds. Raises ApiError 400."""
     messages = _messages(body.get("messages"))
     model = _text(body, "model", DEFAULT_MODEL)
+    begun = _begun(body, messages)
+    messages = messages[:-1] if begun else messages
     user_text = "\n".join(message.text for message in messages if message.role == "user")
     said = directives(user_text)
     text, finish = _reply(messages, said, _most_tokens(body), (seed, schema_of(body.get("response_format"))))
-    prompt_tokens = tokens.count_prompt(
+    text = text.removeprefix(begun)
+    prompt_tokens = tokens.count(begun) + tokens.count_prompt(
         [message.text for message in messages],
         len(messages),
         sum(message.images for message in messages),
@@ -54,6 +57,12 @@ def chat_work(body: Json, seed: int, created: int) -> Work:
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         directives=said,
     )
+
+
+def _begun(body: Json, messages: tuple[Message, ...]) -> str:
+    """The answer that is to be gone on with, as vLLM has it; empty if a new one is asked for."""
+    goes_on = _flag(body, "continue_final_message")
+    return messages[-1].text if goes_on and len(messages) > 1 and messages[-1].role == "assistant" else ""
 
 
 def chunks(work: Work, usage: bool) -> Iterator[Json]:

@@ -20,6 +20,7 @@ from callstream.streams.event import (
     WaitReason,
 )
 from callstream.streams.outcome import Announce, Bury, Cancelled, Finish, Forward, Hold, Outcome, Resume
+from callstream.streams.partial import remark
 from callstream.streams.review import opened
 from callstream.streams.wire import decode
 from callstream.tables.tasks import fold, state_of
@@ -74,6 +75,10 @@ NOTED = replace(command_event(HELD[-1], Claim(reviewer="ann", seconds=60), 20.0)
 )
 WAYS |= {"due": [*HELD, replace(DUE_AT, type=TASK_WAITING)], "claimed": [*HELD, NOTED], "noted": [*REVIEWED, NOTED]}
 WAYS |= {"scheduled": SCHEDULED, "started": STARTED, "waiting": WAITING, "back": BACK}
+WRITTEN = [remark(FINISHED[2], 1, "copy", "A "), remark(FINISHED[2], 2, "copy", "A mug")]
+UNANSWERED = way(Forward({"a": 1}), Bury(Failure(kind="timeout", message="cut", step="copy")))
+WAYS |= {"written": [*FINISHED[:3], *WRITTEN], "unanswered": [*UNANSWERED, *WRITTEN]}
+WAYS |= {"answered": [*FINISHED[:3], *WRITTEN, *FINISHED[3:]]}
 WAYS |= {"done": [*BACK, *after(BACK[-1], Forward({"b": 2}))]}
 
 
@@ -100,6 +105,15 @@ def test_every_event_twice_and_in_any_order_gives_the_same_row_and_counts_each_h
     assert again == row
     assert counted == hops
     assert len(hops) == max(len(event.body.trail) for event in events)
+
+
+def test_what_is_written_of_an_answer_is_shown_until_its_step_is_done_and_stays_where_it_failed() -> None:
+    shown = {"step": "copy", "start": 0, "characters": 5, "text": "A mug", "run": 0, "sequence": 2, "part": 2}
+
+    assert folded(WAYS["written"])[0]["partial"] == shown
+    assert folded(WAYS["unanswered"])[0]["partial"] == shown
+    assert "partial" not in folded(WAYS["answered"])[0]
+    assert "partial" not in folded([*FAILED, *WRITTEN])[0]
 
 
 def test_what_a_row_has_seen_does_not_touch_it() -> None:

@@ -1,0 +1,25 @@
+"""How a step tells of what it has before it is done: set by who runs the step, so that no step has to say it."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+Tell = Callable[[int, str], Awaitable[None]]
+"""Tells the `number`-th part, of which `text` is all until now. Raises LostOwnership, LogUnavailable."""
+
+_current: ContextVar[Tell | None] = ContextVar("tell", default=None)
+
+
+def teller() -> Tell | None:
+    """That of the step that this runs for; None where nobody would hear."""
+    return _current.get()
+
+
+@contextmanager
+def telling(tell: Tell) -> Iterator[None]:
+    """What runs in here may tell."""
+    token = _current.set(tell)
+    try:
+        yield
+    finally:
+        _current.reset(token)
