@@ -74,13 +74,16 @@ class Bill:
 
 
 class Draft:
-    """What has come of an answer until now. `version` grows with each change."""
+    """What has come of an answer until now. `version` grows with each change.
 
-    __slots__ = ("_pieces", "version")
+    `begun` is how much of it was there when its request was sent, `dropped` how much was given up: in characters.
+    """
+
+    __slots__ = ("_pieces", "begun", "dropped", "version")
 
     def __init__(self, text: str = "") -> None:
         self._pieces = [text]
-        self.version = 0
+        self.version = self.begun = self.dropped = 0
 
     @property
     def text(self) -> str:
@@ -92,7 +95,9 @@ class Draft:
     def begin(self, goes_on: bool) -> str:
         """A request is sent: what it goes on from, if it can; else what there was is dropped."""
         if not goes_on and self.text:
+            self.dropped += len(self.text)
             self._pieces, self.version = [""], self.version + 1
+        self.begun = len(self.text)
         return self.text
 
     def add(self, text: str) -> None:

@@ -1,9 +1,9 @@
 """The innermost Model: one POST to an OpenAI-compatible endpoint. No payload and no key ever reaches a log."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 
@@ -91,9 +91,9 @@ class Client:
     async def _post(self, route: _Route, call: Call, body: bytes, draft: Draft) -> Reply:
         session = self._session = self._session or _session()
         headers = {**_headers(route, call), "Content-Length": str(len(body))}
-        if draft.text:
+        if draft.begun:
             # It asks for something else than the request before: whoever knows that one would answer as it did.
-            headers["Idempotency-Key"] += f"/from-{len(draft.text)}"
+            headers["Idempotency-Key"] += f"/from-{draft.begun}"
         data = body if call.permit is None else _at_the_last_moment(body, call.permit)
         url = f"{route.options.base_url}/{call.api}"
         async with session.post(
@@ -120,7 +120,8 @@ class Client:
             if streamed.take(chunk):
                 await _to_the_end(response)
                 break
-        return reply_in(streamed.whole(), route.options.model, route.options.name, self._bounds)
+        reply = reply_in(streamed.whole(), route.options.model, route.options.name, self._bounds)
+        return replace(reply, notes=(*reply.notes, *_notes(draft)))
 
 
 def _body(route: _Route, call: Call, draft: Draft) -> Json:
@@ -133,6 +134,14 @@ def _body(route: _Route, call: Call, draft: Draft) -> Json:
         body["messages"] = [*body["messages"], {"role": "assistant", "content": begun}]
         body |= goes_on or {}
     return body | STREAMED
+
+
+def _notes(draft: Draft) -> Iterator[str]:
+    """What became of what had come before this request."""
+    if draft.begun:
+        yield f"went on from {draft.begun:,} characters that an earlier request had brought"
+    if draft.dropped:
+        yield f"asked anew: {draft.dropped:,} characters that earlier requests had brought are not used"
 
 
 async def _at_the_last_moment(body: bytes, permit: Leave) -> AsyncIterator[bytes]:

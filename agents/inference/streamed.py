@@ -19,7 +19,6 @@ class Streamed:
 
     def __init__(self, draft: Draft, bounds: Bounds, secrets: tuple[str, ...]) -> None:
         self._draft = draft
-        self._begun = len(draft.text)
         self._bounds = bounds
         self._secrets = secrets
         self._taken = 0
@@ -47,7 +46,7 @@ class Streamed:
     def whole(self) -> Json:
         """The answer as an endpoint gives it that is not asked for pieces. Raises CallFailed if it broke off."""
         if not self._done and self._finish_reason is None:
-            came = len(self._draft.text) - self._begun
+            came = len(self._draft.text) - self._draft.begun
             raise failed(Kind.BROKEN_REPLY, f"the answer broke off after {came:,} characters")
         message: Json = {"content": self._draft.text}
         if self._refused:
