@@ -27,6 +27,7 @@ from callstream.streams.event import Json
 
 MOST_FINDINGS = 50
 MOST_QUOTED = 80
+MOST_TOLD = 3
 """Characters of the matched text that a finding repeats."""
 
 Span = tuple[int, int]
@@ -87,9 +88,10 @@ class Judgement:
     @property
     def told(self) -> str:
         """What was found, in one line."""
-        named = [f"{finding.category}: {finding.text!r} ({finding.rule})" for finding in self.findings[:3]]
-        more = f" and {self.found - 3} more" if self.found > 3 else ""
-        return "; ".join(named) + more
+        # Of a text that a task has twice, once.
+        named = dict.fromkeys(f"{finding.category}: {finding.text!r} ({finding.rule})" for finding in self.findings)
+        hidden = max(0, len(named) - MOST_TOLD) + max(0, self.found - len(self.findings))
+        return "; ".join(list(named)[:MOST_TOLD]) + (f" and {hidden} more" if hidden else "")
 
     def as_json(self, version: int) -> Json:
         """The step's output; `version` is that of the rules."""

@@ -2,7 +2,10 @@
 
 from callstream.cli.errors import CliError
 from callstream.settings import Settings
-from callstream.streams.broker import control
+from callstream.streams.broker import BrokerOptions, control
+
+DEMO_FOLDER = "demo"
+"""Within the data folder."""
 
 
 def bootstrap_of(settings: Settings, given: str | None) -> str:
@@ -11,8 +14,11 @@ def bootstrap_of(settings: Settings, given: str | None) -> str:
         return found
     running = control.status(settings.embedded)
     if running is None:
-        raise CliError(
-            f"no broker runs in {settings.embedded.folder}: start `callstream worker` or `callstream kafka up`, "
-            "or name one with --broker HOST:PORT or CALLSTREAM_BROKER"
-        )
+        demo = control.status(BrokerOptions(folder=settings.data_folder / DEMO_FOLDER / "kafka"))
+        if demo is not None:
+            what_to_do = f"that of the demo does: name it with --broker {demo.bootstrap}"
+        else:
+            start = "start `callstream worker` or `callstream kafka up`"
+            what_to_do = f"{start}, or name one with --broker HOST:PORT or CALLSTREAM_BROKER"
+        raise CliError(f"no broker runs in {settings.embedded.folder}: {what_to_do}")
     return running.bootstrap

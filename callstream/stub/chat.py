@@ -9,6 +9,7 @@ from callstream.stub import tokens
 from callstream.stub.chance import digest
 from callstream.stub.errors import bad_request
 from callstream.stub.prompt import Message, directives, read_brief
+from callstream.stub.reply import is_asked_for, write_reply
 from callstream.stub.shaped import schema_of, shaped
 from callstream.stub.translation import translate
 from callstream.stub.work import Json, Work
@@ -103,8 +104,11 @@ def _reply(
         text = json.dumps(shaped(schema, messages[-1].text, seed, put), ensure_ascii=False)
     else:
         brief = read_brief(messages)
-        told = translate(brief.text, brief.language, brief.terms) if brief.translate else None
-        text = told or write_copy(brief, seed)
+        system = "\n".join(message.text for message in messages if message.role in ("system", "developer"))
+        if brief.translate:
+            text = translate(brief.text, brief.language, brief.terms)
+        else:
+            text = write_reply(system, brief) if is_asked_for(system) else write_copy(brief, seed)
     if most is not None and tokens.count(text) > most:
         return tokens.cut(text, most), "length"
     return text, "stop"

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from callstream.cli.bootstrap import DEMO_FOLDER
 from callstream.cli.client import Api, ApiError
 from callstream.cli.demo.example import Example
 from callstream.cli.errors import CliError
@@ -21,7 +22,6 @@ from callstream.streams.broker import BrokerOptions, EmbeddedKafka, control
 from callstream.streams.broker.classpath import Progress
 from callstream.stub import RunningStub, running_stub
 
-FOLDER = "demo"
 LOG = "worker.log"
 READY_SECONDS = 90.0
 WORKER_STOP_SECONDS = 5.0
@@ -46,7 +46,7 @@ def pools_of_stub(settings: Settings, example: Example) -> list[str]:
 
 def fresh_folder(settings: Settings) -> Path:
     """An empty folder for this run. Raises CliError while another demo runs in it."""
-    folder = (settings.data_folder / FOLDER).resolve()
+    folder = (settings.data_folder / DEMO_FOLDER).resolve()
     running = control.status(BrokerOptions(folder=folder / "kafka"))
     if running is not None:
         raise CliError(f"a demo runs in {folder} (broker process {running.pid}): end it first")

@@ -42,3 +42,11 @@ def translations() -> dict[str, dict[str, str]]:
     text = files(__name__).joinpath("translations.toml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = tomllib.loads(text)
     return found
+
+
+@cache
+def replies() -> dict[str, dict[str, str]]:
+    """What is written to customers, by language and what it is about."""
+    text = files(__name__).joinpath("replies.toml").read_text(encoding="utf-8")
+    found: dict[str, dict[str, str]] = tomllib.loads(text)
+    return found

@@ -118,3 +118,9 @@ def test_what_cannot_be_evaluated_lets_nothing_through() -> None:
 def test_a_policy_that_makes_no_sense_is_refused(policies: list[Json], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         judge(policies=policies)
+
+
+def test_what_a_task_has_twice_is_told_once() -> None:
+    told = judge().judge({"copy.text": "the best", "input.title": "best mug"}).told
+    assert told.count("'best'") == 1
+    assert "more" not in told
