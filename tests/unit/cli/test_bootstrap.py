@@ -36,5 +36,5 @@ def test_where_only_a_demo_runs_it_says_how_to_name_its_broker(tmp_path: Path, m
 
     monkeypatch.setattr(control, "status", status)
 
-    with pytest.raises(CliError, match="that of the demo does: name it with --broker 127.0.0.1:4711"):
+    with pytest.raises(CliError, match=r"that of the demo does: name it with --broker 127\.0\.0\.1:4711"):
         bootstrap_of(settings(tmp_path), None)
