@@ -7,6 +7,7 @@ other rules; the steps as a task meets them, on short texts. Sizes are of the te
 """
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Callable
@@ -18,13 +19,15 @@ from callstream.agents.moderation import Matcher, Moderate, ModerationRules, def
 from callstream.agents.moderation.measure import load_labelled
 from callstream.agents.moderation.normalise import view
 from callstream.agents.moderation.rulesfile import judge_of
-from callstream.agents.prepare import Normalise
+from callstream.agents.prepare import ChoosePrompt, Normalise, PhotoOptions
+from callstream.agents.prepare.vision import look
 from callstream.agents.tools import Tools
 from callstream.streams.event import Body, Event, Submission
 from callstream.streams.fakes import MemoryCell
 
 WORDS = 100_000
 SECONDS = 3.0
+EXAMPLE = Path(__file__).parents[1] / "examples" / "product-copy"
 TEXTS = load_labelled(Path(__file__).parent / "data/moderation.toml").texts
 
 
@@ -88,7 +91,7 @@ async def steps() -> None:
     """The steps as a task meets them."""
     tools, cell = cast(Tools, None), MemoryCell()
     events = [Event("acme", f"t-{number}", "shop", 1, 1, body(one.text)) for number, one in enumerate(TEXTS)]
-    for step in (Normalise(), Moderate()):
+    for step in (Normalise(), ChoosePrompt(EXAMPLE / "prompts"), Moderate()):
         await step.open(tools)
         for event in events:
             await step.act(event, cell)
@@ -100,7 +103,23 @@ async def steps() -> None:
         print(f"step {step.name}: {done / passed:,.0f} texts/s")
 
 
+def photos() -> None:
+    """The photos of the example: opened, turned, read by OCR on one thread, colours and sharpness judged."""
+    lines = (EXAMPLE / "products.jsonl").read_text("utf-8").splitlines()
+    paths = sorted({EXAMPLE / path for line in lines if (path := json.loads(line)["input"].get("photo"))})
+    pictures = [path.read_bytes() for path in paths]
+    options = PhotoOptions()
+
+    def look_at_all() -> None:
+        for data in pictures:
+            look(data, options)
+
+    rate = len(pictures) * a_rate(look_at_all)
+    print(f"photos of the example ({len(pictures)}): {rate:.1f} photos/s")
+
+
 if __name__ == "__main__":
+    photos()
     matching()
     judging()
     asyncio.run(steps())
