@@ -20,6 +20,7 @@ from callstream.streams.chain import Chains
 from callstream.streams.event import Event, Json
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.keys import partition_of, task_key
+from callstream.streams.partial import PARTIAL
 from callstream.streams.replay.lineage import Manner, child_of, named
 from callstream.streams.topics import INTAKE, topic_of
 from callstream.streams.wire import encode
@@ -279,6 +280,13 @@ class FakePort:
         following = steps[done + 1] if done + 1 < len(steps) else None
         coming = {"step": following.name, "service": following.service} if following else None
         self._change(row, state="running", steps=[*row["steps"], entry | hop], next=coming)
+
+    def write(self, tenant: str, task: str, step: str, text: str) -> None:
+        """A step's model has written so much of its answer."""
+        row = self._row(tenant, task)
+        part = row.get(PARTIAL, {"part": 0})["part"] + 1
+        told = {"step": step, "start": 0, "characters": len(text), "text": text, "part": part}
+        self._change(row, **{PARTIAL: told | {"run": 0, "sequence": len(row["steps"])}})
 
     def end(self, tenant: str, task: str, state: str = "finished", **members: Any) -> None:
         """End the task; `members` (result, failure) join its row."""

@@ -197,6 +197,25 @@ async def test_a_page_of_a_task_follows_it(page: Page, site: Site) -> None:
     await expect(page.get_by_role("heading", name="Result")).to_be_visible()
 
 
+async def test_an_answer_grows_on_the_page_of_its_task_as_text(page: Page, site: Site) -> None:
+    task = task_in(site, "running")
+    written = page.locator("#written")
+    await page.goto(f"/tasks/{task}")
+    await expect(page.locator(".facts .state")).to_have_text("running")
+    await expect(written).to_be_hidden()
+    await page.wait_for_function("performance.getEntriesByType('resource').length > 0")
+    await page.wait_for_timeout(300)
+    await page.evaluate("window.isTheSamePage = true")
+    for text in ("A mug", "A mug of <b>stoneware</b>"):
+        site.port.write("default", task, "copy", text)
+        await expect(written.locator("[data-text]")).to_have_text(text)
+    await expect(written.locator("[data-step]")).to_have_text("copy, 25 characters")
+    assert await page.evaluate("window.isTheSamePage")
+
+    await page.reload()
+    await expect(written.locator("[data-text]")).to_have_text("A mug of <b>stoneware</b>")
+
+
 async def test_a_held_task_says_why(page: Page, site: Site) -> None:
     await page.goto(f"/tasks/{task_in(site, 'held')}")
 

@@ -5,8 +5,8 @@
   const source = new EventSource(heading.dataset.follow);
   let known = null;
   source.addEventListener("message", (event) => {
-    const { state, sequence, row } = JSON.parse(event.data);
-    const seen = `${state} ${sequence}`;
+    const { state, row } = JSON.parse(event.data);
+    const seen = `${state} ${row.steps.length}`;
     if (known !== null && seen !== known) {
       source.close();
       location.reload();
