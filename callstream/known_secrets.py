@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from callstream.agents.inference.options import InferenceOptions, UnusableSecret
+from callstream.agents.inference.options import InferenceOptions
+from callstream.agents.secret import UnusableSecret
 from callstream.settings import Settings
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from yarl import URL
 
 from callstream.agents.delivery.options import DeliveryOptions
-from callstream.agents.inference.options import key_of
+from callstream.agents.secret import key_of
 from callstream.streams.blobs import SCHEMES
 from callstream.streams.topics import check_foreign
 

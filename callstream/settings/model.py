@@ -8,9 +8,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from callstream.agents.alarms.options import AlarmOptions
 from callstream.agents.delivery import DeliveryOptions, SinkOptions
-from callstream.agents.inference.options import InferenceOptions, UnusableSecret
+from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.letters.options import LetterOptions
 from callstream.agents.notification import NotifyOptions
+from callstream.agents.secret import UnusableSecret
 from callstream.settings.errors import SettingsError
 from callstream.settings.explain import Setting, dotted, problems, settings_in_force
 from callstream.settings.gather import Gathered, Path_, gather, here

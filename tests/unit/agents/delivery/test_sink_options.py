@@ -9,7 +9,7 @@ from callstream.agents.delivery.http_sink import HttpSink
 from callstream.agents.delivery.object_sink import ObjectSink
 from callstream.agents.delivery.redis_sink import RedisSink
 from callstream.agents.delivery.sinks import make_sink
-from callstream.agents.inference.options import UnusableSecret
+from callstream.agents.secret import UnusableSecret
 
 
 def options(**given: Any) -> SinkOptions:

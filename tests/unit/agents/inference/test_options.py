@@ -12,8 +12,8 @@ from callstream.agents.inference.options import (
     InferenceOptions,
     LimitOptions,
     PoolOptions,
-    UnusableSecret,
 )
+from callstream.agents.secret import UnusableSecret
 
 LIMITS = sorted(LimitOptions.model_fields)
 
