@@ -82,11 +82,13 @@ def show(task: Task, tenant: Tenant = None, letter: Kind = None, as_json: AsJson
 def edit(
     task: Task,
     file: Annotated[Path, typer.Argument(help="The whole new input, as JSON.", exists=True, dir_okay=False)],
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")] = "",
+    by: By = "",
     tenant: Tenant = None,
     url: Url = None,
 ) -> None:
     """Give a waiting letter another input, which its chain's model must take."""
-    _say(_ask("PUT", _path(task, "/input", tenant, None), url, _read(file)))
+    _say(_ask("PUT", _path(task, "/input", tenant, None, reason=reason, by=by or who()), url, _read(file)))
 
 
 @app.command()
@@ -327,8 +329,9 @@ def _job(job: str, url: str | None) -> Json:
     return _ask("GET", f"/jobs/{quote(job, safe='')}", url)
 
 
-def _path(task: str, what: str, tenant: str | None, letter: str | None) -> str:
-    asked = {name: value for name, value in (("tenant", tenant), ("letter", letter)) if value}
+def _path(task: str, what: str, tenant: str | None, letter: str | None, **more: str) -> str:
+    told = {"tenant": tenant, "letter": letter, **more}
+    asked = {name: value for name, value in told.items() if value}
     return f"/{quote(task, safe='')}{what}" + (f"?{urlencode(asked)}" if asked else "")
 
 

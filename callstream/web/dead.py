@@ -77,15 +77,16 @@ async def get_letter(request: web.Request) -> web.StreamResponse:
 
 
 async def put_input(request: web.Request) -> web.StreamResponse:
-    """PUT /v1/dead/{id}/input: another input for a waiting letter, checked by its chain's model."""
+    """PUT /v1/dead/{id}/input?reason=&by=: another input for a waiting letter, checked by its chain's model."""
     raw = await _raw(request)
+    why = validated(Decision, {name: request.query[name] for name in ("reason", "by") if name in request.query})
     given = parse(raw, request.app[CONTEXT].options.max_body_bytes)
     if not isinstance(given, dict):
         raise Problem(422, "invalid-input", "send the whole input, a JSON object")
     found = await _found(request, raw)
     if isinstance(found, web.StreamResponse):
         return found
-    command = _command(request, Action.EDIT, found, Decision()).model_copy(update={"input": given})
+    command = _command(request, Action.EDIT, found, why).model_copy(update={"input": given})
     event = _must_be_possible(request, found, command)
     try:
         edited(event, given, request.app[CONTEXT].chains)

@@ -199,8 +199,11 @@ async def test_an_edit_is_checked_by_the_chains_model(client: Client, port: Fake
     await bury(port, "mug-1", chains=chains)
     for given, told in (({"title": 7}, "title"), ({}, "title"), ({"title": "x", "more": 1}, "more")):
         assert told in (await ask(client, "PUT", "/mug-1/input", 422, given))["detail"]
-    await ask(client, "PUT", "/mug-1/input", 200, {"title": "Cup"})
+    await ask(client, "PUT", "/mug-1/input", 422, {"title": "Cup"}, by="x" * 201)
+    await ask(client, "PUT", "/mug-1/input", 200, {"title": "Cup"}, by="ada@desk", reason="a typing error")
     told = await ask(client, "GET", "/mug-1", 200)
+    assert told["audit"][-1]["by"].startswith("ada@desk")
+    assert told["audit"][-1]["reason"] == "a typing error"
     assert (told["edited"], told["input"]) == (True, {"title": "Cup", "price": 1.0})
     await ask(client, "POST", "/mug-1/redrive", 200, {})
     assert port.dead.again[0].sequence == 1
