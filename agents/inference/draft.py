@@ -14,6 +14,7 @@ from callstream.agents.inference import receipts_state as state
 from callstream.agents.inference.call import Call, CallFailed, Draft, Model, Reply
 from callstream.agents.inference.receipt import Receipts
 from callstream.agents.telling import Tell, teller
+from callstream.streams.event import Json
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.wire import LogUnavailable
 
@@ -74,9 +75,18 @@ class Drafts:
         if draft.version == told.version:
             return True
         version, text = draft.version, draft.text
-        number = state.parts(call.cell.value) + 1
+        number = 0
+
+        def keep(row: Json | None) -> Json | None:
+            nonlocal number
+            after = state.draft(row, call.id, call.flight, text)
+            number = state.parts(after)
+            return after
+
         try:
-            await self._receipts.change(call, lambda row: state.draft(row, call.id, call.flight, (text, number)))
+            await self._receipts.change(call, keep)
+            if number == 0:
+                return True
             if tell is not None:
                 await tell(number, text)
         except (LostOwnership, LogUnavailable) as error:

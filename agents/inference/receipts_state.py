@@ -125,12 +125,16 @@ def _over(found: Receipt, spends: Spends) -> Json:
     return {"spends": summed((*found.spends, *spends)), "so_far": (), "reserved": None}
 
 
-def draft(row: Json | None, call_id: str, flight: str, part: tuple[str, int]) -> Json | None:
-    """The row with what has come of an answer until now, and the number of that part; None if it is another's."""
+def draft(row: Json | None, call_id: str, flight: str, text: str) -> Json | None:
+    """The row with one more part: what has come of an answer until now.
+
+    None if the call is another flight's, or if another receipt would have no room beside it: that may be an answer.
+    """
     found = receipt_of(row, call_id)
     if found is None or found.state is not State.STARTED or found.flight != flight:
         return None
-    return _with(row, call_id, found.model_copy(update={"draft": part[0], "parts": part[1]}))
+    after = _with(row, call_id, found.model_copy(update={"draft": text, "parts": parts(row) + 1}))
+    return after if len(_calls(after)) == len(_calls(row)) else None
 
 
 def parts(row: Json | None) -> int:
