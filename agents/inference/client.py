@@ -26,6 +26,12 @@ END_SECONDS = 0.5
 # Whether an answer comes piece by piece is the step's to say: a stream of server-sent events is no JSON document.
 NEVER_SENT = frozenset({"model", "stream", "stream_options"})
 STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
+# What these give a shape begins at its beginning, also where it is to go on from something.
+SHAPING = frozenset({"response_format", "structured_outputs", "json_schema", "regex", "ebnf"}) | {
+    f"guided_{shape}" for shape in ("json", "regex", "choice", "grammar")
+}
+NO_GOING_ON = frozenset({Kind.CONTEXT_TOO_LONG, Kind.REFUSED, Kind.REFUSED_BY_POLICY, Kind.REPLY_TOO_LONG})
+"""Failures that may be due to what was gone on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class Client:
             raise failed(Kind.REFUSED, f"the request is not JSON: {error}") from None
         try:
             return await self._post(route, call, body, draft)
+        except CallFailed as failure:
+            raise _without(draft, failure) from None
         except aiohttp.ConnectionTimeoutError:
             raise failed(Kind.UNREACHABLE, f"{call.endpoint}: no connection in time") from None
         except TimeoutError:
@@ -111,7 +119,8 @@ class Client:
             whole = await _read(response, self._bounds.response)
         if whole is None:
             raise _too_large(self._bounds.response)
-        return reply_of(whole, route.options.model, route.options.name, self._bounds, call.api)
+        reply = reply_of(whole, route.options.model, route.options.name, self._bounds, call.api)
+        return _joined(reply, draft, self._bounds.text) if call.stream else reply
 
     async def _follow(self, route: _Route, response: aiohttp.ClientResponse, draft: Draft) -> Reply:
         """The answer as it comes, piece by piece, into the draft."""
@@ -130,10 +139,38 @@ def _body(route: _Route, call: Call, draft: Draft) -> Json:
     if not call.stream or call.api != CHAT:
         return body
     goes_on = route.options.continue_with
-    if begun := draft.begin(goes_on is not None and isinstance(body.get("messages"), list)):
+    if begun := draft.begin(goes_on is not None and _can_go_on(body)):
         body["messages"] = [*body["messages"], {"role": "assistant", "content": begun}]
         body |= goes_on or {}
     return body | STREAMED
+
+
+def _can_go_on(body: Json) -> bool:
+    """Whether a request may have one more message, of the assistant, that its answer goes on from."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or body.keys() & SHAPING:
+        return False
+    return not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant"
+
+
+def _joined(reply: Reply, draft: Draft, most: int) -> Reply:
+    """An answer that came at once, behind what it goes on from."""
+    text = draft.answer + reply.text
+    if len(text.encode()) > most:
+        raise failed(Kind.REPLY_TOO_LONG, f"the text has more than {most:,} bytes")
+    return replace(reply, text=text, notes=(*reply.notes, *_notes(draft)))
+
+
+def _without(draft: Draft, failure: CallFailed) -> CallFailed:
+    """The failure, after which what has come is given up if it may be the reason; then another try may mend it."""
+    if failure.kind not in NO_GOING_ON or not draft.text:
+        return failure
+    went_on = draft.begun > 0
+    if went_on or failure.kind == Kind.REPLY_TOO_LONG:
+        draft.give_up()
+    if not went_on:
+        return failure
+    return CallFailed(failure.kind, f"not gone on with what had come: {failure.message}", failure.after_seconds)
 
 
 def _notes(draft: Draft) -> Iterator[str]:
@@ -166,8 +203,11 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
 
 
 async def _to_the_end(response: aiohttp.ClientResponse) -> None:
-    """Read what follows the last event, which is nothing: a connection that is read to its end is used again."""
-    with suppress(TimeoutError):
+    """Read what follows the last event, which is nothing: a connection that is read to its end is used again.
+
+    However it ends, the answer is there.
+    """
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(END_SECONDS):
             await response.content.read(1)
 
