@@ -11,6 +11,7 @@ from callstream.agents.inference.admission.ratelimit import Told, told
 from callstream.agents.inference.answer import Bounds, failure_of, reply_in, reply_of
 from callstream.agents.inference.call import CHAT, Call, CallFailed, Draft, Leave, Reply
 from callstream.agents.inference.failures import Kind, failed
+from callstream.agents.inference.going_on import can_go_on, gone_on
 from callstream.agents.inference.options import EndpointOptions, InferenceOptions
 from callstream.agents.inference.retry_after import retry_after
 from callstream.agents.inference.streamed import EVENTS, Streamed
@@ -26,10 +27,6 @@ END_SECONDS = 0.5
 # Whether an answer comes piece by piece is the step's to say: a stream of server-sent events is no JSON document.
 NEVER_SENT = frozenset({"model", "stream", "stream_options"})
 STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
-# What these give a shape begins at its beginning, also where it is to go on from something.
-SHAPING = frozenset({"response_format", "structured_outputs", "json_schema", "regex", "ebnf"}) | {
-    f"guided_{shape}" for shape in ("json", "regex", "choice", "grammar")
-}
 NO_GOING_ON = frozenset({Kind.CONTEXT_TOO_LONG, Kind.REFUSED, Kind.REFUSED_BY_POLICY, Kind.REPLY_TOO_LONG})
 """Failures that may be due to what was gone on from."""
 
@@ -139,18 +136,9 @@ def _body(route: _Route, call: Call, draft: Draft) -> Json:
     if not call.stream or call.api != CHAT:
         return body
     goes_on = route.options.continue_with
-    if begun := draft.begin(goes_on is not None and _can_go_on(body)):
-        body["messages"] = [*body["messages"], {"role": "assistant", "content": begun}]
-        body |= goes_on or {}
+    if begun := draft.begin(goes_on is not None and can_go_on(body)):
+        body = gone_on(body, begun) | (goes_on or {})
     return body | STREAMED
-
-
-def _can_go_on(body: Json) -> bool:
-    """Whether a request may have one more message, of the assistant, that its answer goes on from."""
-    messages = body.get("messages")
-    if not isinstance(messages, list) or body.keys() & SHAPING:
-        return False
-    return not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant"
 
 
 def _joined(reply: Reply, draft: Draft, most: int) -> Reply:

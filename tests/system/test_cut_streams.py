@@ -107,18 +107,6 @@ async def test_an_answer_of_a_given_shape_is_not_gone_on_with() -> None:
     assert reply.text == '{"name": "A mug"}'
 
 
-async def test_what_is_gone_on_with_is_reserved_as_a_part_of_the_prompt() -> None:
-    long = "word " * 2000
-    async with asked([Answer(pieces(long), cut=True), whole("end")]) as (_, model):
-        call = streamed()
-        reply = await model(call)
-
-    assert reply.text == f"{long}end"
-    # The first request was reserved its prompt alone, the second all that it was sent.
-    failed, answered = reply.spends if reply.spends[0].kind == "failed" else reply.spends[::-1]
-    assert failed.tokens_in < 200, answered
-
-
 @pytest.mark.parametrize(
     "body", [pieces(finish="stop", done=True), DONE, pieces("A mug.", done=True), b"data: null\n\n"]
 )
