@@ -28,6 +28,7 @@ class Streamed:
         self._rest = bytearray()
         self._is_first = True
         self._data: list[bytes] = []
+        self._event_bytes = 0
         self._text_bytes = len(draft.answer.encode())
         self._most = bounds.response + EVENT_TO_TEXT * bounds.text
         self._model: Any = None
@@ -47,6 +48,8 @@ class Streamed:
                 self._done = True
                 break
             self._piece(data)
+        if self._event_bytes + len(self._rest) > self._bounds.response:
+            raise failed(Kind.BROKEN_REPLY, f"a piece of the answer is larger than {self._bounds.response:,} bytes")
         return self._done
 
     def whole(self) -> Json:
@@ -75,10 +78,11 @@ class Streamed:
             lines[0], self._is_first = lines[0].removeprefix(BOM), False
         for line in (one.removesuffix(b"\r") for one in lines):
             if not line:
-                data, self._data = b"\n".join(self._data), []
+                data, self._data, self._event_bytes = b"\n".join(self._data), [], 0
                 if data:
                     yield data
             elif line.startswith(b"data:"):
+                self._event_bytes += len(line)
                 self._data.append(line[5:].removeprefix(b" "))
 
     def _piece(self, data: bytes) -> None:
