@@ -99,6 +99,22 @@ async def test_a_request_that_breaks_off_leaves_all_that_came() -> None:
     assert kept(cell) == [("", 0), ("A blue", 1), ("A blue mug.", 2), ("", 2)]
 
 
+async def test_what_came_for_another_request_is_not_gone_on_with() -> None:
+    ticks, cell = Ticks(), MemoryCell()
+
+    async def model(call: Call) -> Reply:
+        call.draft.add("A blue")
+        raise CallFailed("broken-reply", "reset")
+
+    with pytest.raises(CallFailed):
+        await drafted(ticks, model)(a_call(cell=cell, flight="a.1", stream=True))
+    # a letter is taken up from the step before, which writes another prompt
+    other = a_call(cell=cell, flight="a.2", stream=True, request={"messages": [{"role": "user", "content": "A jug"}]})
+
+    assert (await drafted(ticks, writing(ticks, "A jug."))(other)).text == "A jug."
+    assert kept(cell)[-2:] == [("A jug.", 2), ("", 2)]
+
+
 async def test_a_crash_loses_no_more_than_one_interval() -> None:
     ticks, cell = Ticks(), MemoryCell()
 
