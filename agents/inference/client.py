@@ -146,6 +146,8 @@ def _joined(reply: Reply, draft: Draft, most: int) -> Reply:
     text = draft.answer + reply.text
     if len(text.encode()) > most:
         raise failed(Kind.REPLY_TOO_LONG, f"the text has more than {most:,} bytes")
+    if draft.text and not draft.begun:
+        draft.give_up()
     return replace(reply, text=text, notes=(*reply.notes, *_notes(draft)))
 
 

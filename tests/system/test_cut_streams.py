@@ -59,6 +59,14 @@ async def test_the_rest_of_an_answer_may_come_at_once() -> None:
     assert reply.notes == (f"went on from {len(BEGUN)} characters that an earlier request had brought",)
 
 
+async def test_an_answer_that_comes_at_once_may_take_the_place_of_what_had_come() -> None:
+    async with asked([CUT, at_once("A red mug.")], {"continue_with": None}) as (_, model):
+        reply = await model(streamed())
+
+    assert reply.text == "A red mug."
+    assert reply.notes == (f"asked anew: {len(BEGUN)} characters that earlier requests had brought are not used",)
+
+
 async def test_an_answer_with_its_last_mark_is_whole_however_the_connection_ends() -> None:
     async with asked([Answer(pieces("A mug.", finish="stop", done=True), cut=True)]) as (server, model):
         reply = await model(streamed())
