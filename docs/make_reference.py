@@ -42,7 +42,10 @@ ON_TOPIC = {
     topics.FINISHED: ("tasks that have ended: `body.end`, `body.result`, `body.failure`", "notify, gateway"),
     topics.PAUSED: ("events whose task, chain or tenant is paused, on their way to table `paused`", "paused"),
     topics.NOTIFY: ("ends of tasks whose callers are to be told once more", "notify"),
-    topics.NOTIFIED: ("remarks about ended tasks: the callback was delivered, after so many attempts", "gateway"),
+    topics.NOTIFIED: (
+        "remarks about tasks: a part of an answer, what a review said, a missing version, a callback's delivery",
+        "gateway",
+    ),
     topics.DEAD: ("what could not be done or read, with the reason and the attempts", "gateway"),
     topics.ALARMS: (
         "alarms that rang and that are over: [alarms](../guide/alarms.md)",

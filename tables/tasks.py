@@ -245,7 +245,7 @@ def _written(row: Json | None, event: Event, chains: Chains, now: float) -> Json
     if row is not None:
         known = row.get(PARTIAL)
         has_more = known is not None and (*_place(known), known["part"]) >= (*_place(told), told["part"])
-        if has_more or (_place(row) > _place(told) and not _was_lost(told, row["run"], row["state"], row["failure"])):
+        if has_more or (_place(row) > _place(told) and not _was_lost(told, row["run"], row["failure"])):
             return row
     row = row if row is not None else _early(event, chains, now)
     return {**row, PARTIAL: told, "updated": now}
@@ -257,14 +257,13 @@ def _still_partial(row: Json | None, event: Event) -> Json:
     if known is None:
         return {}
     failure = event.body.failure.model_dump(include={"step"}) if event.body.failure is not None else None
-    is_lost = _was_lost(known, event.run, state_of(event), failure)
+    is_lost = _was_lost(known, event.run, failure)
     return {PARTIAL: known} if is_lost or _place(known) >= (event.run, event.sequence) else {}
 
 
-def _was_lost(told: Json, run: int, state: State, failure: Json | None) -> bool:
-    """Whether what was written of an answer is of the step in which a run has failed."""
-    is_of_it = failure is not None and failure["step"] == told["step"] and run == told["run"]
-    return is_of_it and state in (End.FAILED, End.CANCELLED)
+def _was_lost(told: Json, run: int, failure: Json | None) -> bool:
+    """Whether what was written of an answer is of the step in which a run has failed, also while others are undone."""
+    return failure is not None and failure["step"] == told["step"] and run == told["run"]
 
 
 def _still_missing(row: Json | None, event: Event) -> Json | None:

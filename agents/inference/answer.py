@@ -89,11 +89,12 @@ def failure_of(status: int, raw: bytes, after_seconds: float | None, secrets: tu
     return failed(Kind.BROKEN_REPLY, f"{text}: not a status of a chat completion")
 
 
-def failure_in(error: Any, secrets: tuple[str, ...]) -> CallFailed:
-    """What an error means that comes in the midst of a streamed answer."""
+def failure_in(error: Any, secrets: tuple[str, ...], has_begun: bool) -> CallFailed:
+    """What an error means that comes in a streamed answer: one that has begun may be paid."""
+    kind = Kind.BROKEN_REPLY if has_begun else Kind.UNAVAILABLE
     code, message = _told({"error": error}, secrets)
     named = f" ({code})" if code else ""
-    return failed(Kind.UNAVAILABLE, f"the endpoint broke off its answer{named}" + (f": {message}" if message else ""))
+    return failed(kind, f"the endpoint broke off its answer{named}" + (f": {message}" if message else ""))
 
 
 def _text(message: Any, finish_reason: str) -> str:

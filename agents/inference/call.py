@@ -76,32 +76,43 @@ class Bill:
 class Draft:
     """What has come of an answer until now. `version` grows with each change.
 
-    `begun` is how much of it was there when its request was sent, `dropped` how much was given up: in characters.
+    `begun` is how much of it the latest request goes on from, `dropped` how much was given up: in characters.
     """
 
-    __slots__ = ("_pieces", "begun", "dropped", "version")
+    __slots__ = ("_is_old", "_pieces", "begun", "dropped", "version")
 
     def __init__(self, text: str = "") -> None:
         self._pieces = [text]
+        self._is_old = False
         self.version = self.begun = self.dropped = 0
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """All of it, of an earlier request's answer as long as nothing has taken its place."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
         return self._pieces[0]
 
+    @property
+    def answer(self) -> str:
+        """What there is of the answer to the latest request."""
+        return "" if self._is_old else self.text
+
     def begin(self, goes_on: bool) -> str:
-        """A request is sent: what it goes on from, if it can; else what there was is dropped."""
-        if not goes_on and self.text:
-            self.dropped += len(self.text)
-            self._pieces, self.version = [""], self.version + 1
-        self.begun = len(self.text)
-        return self.text
+        """A request is sent: what it goes on from, if it can; else what there was stays until more has come."""
+        self._is_old = not goes_on and self.text != ""
+        self.begun = len(self.answer)
+        return self.answer
+
+    def give_up(self) -> None:
+        """What there was is of no use any more."""
+        self.dropped += len(self.text)
+        self._pieces, self._is_old, self.begun, self.version = [""], False, 0, self.version + 1
 
     def add(self, text: str) -> None:
         """More has come."""
+        if self._is_old:
+            self.give_up()
         self._pieces.append(text)
         self.version += 1
 

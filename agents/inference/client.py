@@ -11,6 +11,7 @@ from callstream.agents.inference.admission.ratelimit import Told, told
 from callstream.agents.inference.answer import Bounds, failure_of, reply_in, reply_of
 from callstream.agents.inference.call import CHAT, Call, CallFailed, Draft, Leave, Reply
 from callstream.agents.inference.failures import Kind, failed
+from callstream.agents.inference.going_on import can_go_on, gone_on
 from callstream.agents.inference.options import EndpointOptions, InferenceOptions
 from callstream.agents.inference.retry_after import retry_after
 from callstream.agents.inference.streamed import EVENTS, Streamed
@@ -26,6 +27,8 @@ END_SECONDS = 0.5
 # Whether an answer comes piece by piece is the step's to say: a stream of server-sent events is no JSON document.
 NEVER_SENT = frozenset({"model", "stream", "stream_options"})
 STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
+NO_GOING_ON = frozenset({Kind.CONTEXT_TOO_LONG, Kind.REFUSED, Kind.REFUSED_BY_POLICY, Kind.REPLY_TOO_LONG})
+"""Failures that may be due to what was gone on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Client:
             raise failed(Kind.REFUSED, f"the request is not JSON: {error}") from None
         try:
             return await self._post(route, call, body, draft)
+        except CallFailed as failure:
+            raise _without(draft, failure) from None
         except aiohttp.ConnectionTimeoutError:
             raise failed(Kind.UNREACHABLE, f"{call.endpoint}: no connection in time") from None
         except TimeoutError:
@@ -111,7 +116,8 @@ class Client:
             whole = await _read(response, self._bounds.response)
         if whole is None:
             raise _too_large(self._bounds.response)
-        return reply_of(whole, route.options.model, route.options.name, self._bounds, call.api)
+        reply = reply_of(whole, route.options.model, route.options.name, self._bounds, call.api)
+        return _joined(reply, draft, self._bounds.text) if call.stream else reply
 
     async def _follow(self, route: _Route, response: aiohttp.ClientResponse, draft: Draft) -> Reply:
         """The answer as it comes, piece by piece, into the draft."""
@@ -130,10 +136,31 @@ def _body(route: _Route, call: Call, draft: Draft) -> Json:
     if not call.stream or call.api != CHAT:
         return body
     goes_on = route.options.continue_with
-    if begun := draft.begin(goes_on is not None and isinstance(body.get("messages"), list)):
-        body["messages"] = [*body["messages"], {"role": "assistant", "content": begun}]
-        body |= goes_on or {}
+    if begun := draft.begin(goes_on is not None and can_go_on(body)):
+        body = gone_on(body, begun) | (goes_on or {})
     return body | STREAMED
+
+
+def _joined(reply: Reply, draft: Draft, most: int) -> Reply:
+    """An answer that came at once, behind what it goes on from."""
+    text = draft.answer + reply.text
+    if len(text.encode()) > most:
+        raise failed(Kind.REPLY_TOO_LONG, f"the text has more than {most:,} bytes")
+    if draft.text and not draft.begun:
+        draft.give_up()
+    return replace(reply, text=text, notes=(*reply.notes, *_notes(draft)))
+
+
+def _without(draft: Draft, failure: CallFailed) -> CallFailed:
+    """The failure, after which what has come is given up if it may be the reason; then another try may mend it."""
+    if failure.kind not in NO_GOING_ON or not draft.text:
+        return failure
+    went_on = draft.begun > 0
+    if went_on or failure.kind == Kind.REPLY_TOO_LONG:
+        draft.give_up()
+    if not went_on:
+        return failure
+    return CallFailed(failure.kind, f"not gone on with what had come: {failure.message}", failure.after_seconds)
 
 
 def _notes(draft: Draft) -> Iterator[str]:
@@ -166,8 +193,11 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
 
 
 async def _to_the_end(response: aiohttp.ClientResponse) -> None:
-    """Read what follows the last event, which is nothing: a connection that is read to its end is used again."""
-    with suppress(TimeoutError):
+    """Read what follows the last event, which is nothing: a connection that is read to its end is used again.
+
+    However it ends, the answer is there.
+    """
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(END_SECONDS):
             await response.content.read(1)
 

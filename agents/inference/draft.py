@@ -6,6 +6,7 @@ broke off, the draft is there: an endpoint that can goes on from it, and any oth
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from callstream.agents.inference import receipts_state as state
 from callstream.agents.inference.call import Call, CallFailed, Draft, Model, Reply
 from callstream.agents.inference.receipt import Receipts
 from callstream.agents.telling import Tell, teller
+from callstream.streams import strict_json
+from callstream.streams.event import Json
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.wire import LogUnavailable
 
@@ -24,8 +27,9 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(slots=True)
 class _Told:
-    """How much of a draft is on the log."""
+    """How much of a draft is on the log. `asked` is the digest of the request that it answers."""
 
+    asked: str
     version: int = 0
 
 
@@ -44,9 +48,10 @@ class Drafts:
             if not call.stream:
                 return await inner(call)
             kept = state.receipt_of(call.cell.value, call.id)
-            draft = Draft(kept.draft if kept is not None else "")
+            # A step before may have been taken anew: what had come is no beginning of an answer to another prompt.
+            told = _Told(_digest(call))
+            draft = Draft(kept.draft if kept is not None and kept.asked == told.asked else "")
             call = replace(call, draft=draft)
-            told = _Told()
             keeper = asyncio.create_task(self._keep(call, draft, told, teller() if call.shown else None))
             try:
                 return await inner(call)
@@ -74,9 +79,18 @@ class Drafts:
         if draft.version == told.version:
             return True
         version, text = draft.version, draft.text
-        number = state.parts(call.cell.value) + 1
+        number = 0
+
+        def keep(row: Json | None) -> Json | None:
+            nonlocal number
+            after = state.draft(row, call.id, call.flight, (text, told.asked))
+            number = state.parts(after)
+            return after
+
         try:
-            await self._receipts.change(call, lambda row: state.draft(row, call.id, call.flight, (text, number)))
+            await self._receipts.change(call, keep)
+            if number == 0:
+                return True
             if tell is not None:
                 await tell(number, text)
         except (LostOwnership, LogUnavailable) as error:
@@ -85,3 +99,11 @@ class Drafts:
             return False
         told.version = version
         return True
+
+
+def _digest(call: Call) -> str:
+    """What tells its request from others; nothing for what is no JSON, as it is never sent."""
+    try:
+        return hashlib.sha256(strict_json.dumps(call.request)).hexdigest()[:32]
+    except ValueError:
+        return ""

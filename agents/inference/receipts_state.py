@@ -38,7 +38,8 @@ class Receipt(Strict):
     `repeats` counts those of starts that were not followed up: requests that may have been paid without an answer.
     `spends` is what earlier flights cost and, once it is over, this one; `so_far` what this one cost until now, and
     `reserved` what each request that is under way may cost. All of it is told once, by that `round` of the task.
-    `draft` is what had come of an answer that is not whole, and `parts` how often more of it was kept.
+    `draft` is what had come of an answer that is not whole, `asked` the digest of the request that it answers, and
+    `parts` how often more of it was kept.
     """
 
     state: State
@@ -56,6 +57,7 @@ class Receipt(Strict):
     so_far: Annotated[Spends, Field(max_length=MOST_SPENDS)] = ()
     reserved: Spend | None = None
     draft: str = ""
+    asked: Annotated[str, StringConstraints(max_length=64)] = ""
     parts: Annotated[int, Field(ge=0)] = 0
 
     def cost(self, open_as: SpendKind = SpendKind.CANCELLED) -> Spends:
@@ -87,7 +89,7 @@ def start(row: Json | None, call_id: str, receipt: Receipt) -> Json:
         repeats = found.repeats + (found.requests if found.state is State.STARTED else 0)
         # What an earlier round paid it has told.
         before = found.cost(SpendKind.LOST) if found.round == receipt.round else ()
-        kept = {"draft": found.draft, "parts": found.parts}
+        kept = {"draft": found.draft, "asked": found.asked, "parts": found.parts}
         receipt = receipt.model_copy(update={"repeats": repeats, "spends": before, **kept})
     return _with(row, call_id, receipt)
 
@@ -102,6 +104,7 @@ def answer(row: Json | None, call_id: str, reply: Reply, round_: str = "") -> Js
         "state": State.ANSWERED,
         "text": reply.text,
         "draft": "",
+        "asked": "",
         "finish_reason": reply.finish_reason,
         "usage": reply.usage,
         "notes": reply.notes,
@@ -125,12 +128,16 @@ def _over(found: Receipt, spends: Spends) -> Json:
     return {"spends": summed((*found.spends, *spends)), "so_far": (), "reserved": None}
 
 
-def draft(row: Json | None, call_id: str, flight: str, part: tuple[str, int]) -> Json | None:
-    """The row with what has come of an answer until now, and the number of that part; None if it is another's."""
+def draft(row: Json | None, call_id: str, flight: str, part: tuple[str, str]) -> Json | None:
+    """The row with one more part: what has come of an answer until now, and the digest of its request.
+
+    None if the call is another flight's, or if another receipt would have no room beside it: that may be an answer.
+    """
     found = receipt_of(row, call_id)
     if found is None or found.state is not State.STARTED or found.flight != flight:
         return None
-    return _with(row, call_id, found.model_copy(update={"draft": part[0], "parts": part[1]}))
+    after = _with(row, call_id, found.model_copy(update={"draft": part[0], "asked": part[1], "parts": parts(row) + 1}))
+    return after if len(_calls(after)) == len(_calls(row)) else None
 
 
 def parts(row: Json | None) -> int:

@@ -12,6 +12,9 @@ from callstream.streams.strict_json import BadJson
 
 EVENTS = "text/event-stream"
 DONE = b"[DONE]"
+BOM = b"\xef\xbb\xbf"
+EVENT_TO_TEXT = 128
+"""Bytes of events for each byte of the longest text: a token of 3 bytes comes in an event of 300."""
 
 
 class Streamed:
@@ -23,39 +26,47 @@ class Streamed:
         self._secrets = secrets
         self._taken = 0
         self._rest = bytearray()
+        self._is_first = True
         self._data: list[bytes] = []
-        self._text_bytes = len(draft.text.encode())
+        self._event_bytes = 0
+        self._text_bytes = len(draft.answer.encode())
+        self._most = bounds.response + EVENT_TO_TEXT * bounds.text
         self._model: Any = None
         self._usage: Any = None
         self._finish_reason: Any = None
+        self._has_text = False
         self._refused = False
         self._done = False
 
     def take(self, chunk: bytes) -> bool:
         """Whether the answer has come to its end. Raises CallFailed for what is no answer."""
         self._taken += len(chunk)
-        if self._taken > self._bounds.response:
-            raise failed(Kind.BROKEN_REPLY, f"the answer is larger than {self._bounds.response:,} bytes")
+        if self._taken > self._most:
+            raise failed(Kind.BROKEN_REPLY, f"the answer is larger than {self._most:,} bytes")
         for data in self._events(chunk):
             if data == DONE:
                 self._done = True
                 break
             self._piece(data)
+        if self._event_bytes + len(self._rest) > self._bounds.response:
+            raise failed(Kind.BROKEN_REPLY, f"a piece of the answer is larger than {self._bounds.response:,} bytes")
         return self._done
 
     def whole(self) -> Json:
         """The answer as an endpoint gives it that is not asked for pieces. Raises CallFailed if it broke off."""
-        if not self._done and self._finish_reason is None:
-            came = len(self._draft.text) - self._draft.begun
+        if self._finish_reason is None:
+            came = len(self._draft.answer) - self._draft.begun
             raise failed(Kind.BROKEN_REPLY, f"the answer broke off after {came:,} characters")
-        message: Json = {"content": self._draft.text}
+        # One who has nothing to add has said all before; one who refuses has not.
+        has_text = self._has_text or (self._draft.begun > 0 and not self._refused)
+        message: Json = {"content": self._draft.answer if has_text else None}
         if self._refused:
             message["refusal"] = True
         choice = {"message": message, "finish_reason": self._finish_reason}
         return {"choices": [choice], "usage": self._usage, "model": self._model}
 
     def _events(self, chunk: bytes) -> Iterator[bytes]:
-        """The data of each event that has become whole, as the HTML standard has it."""
+        """The data of each event that has become whole, as the HTML standard has it; no line ends with a mere CR."""
         looked = len(self._rest)
         self._rest += chunk
         end = self._rest.rfind(b"\n", looked)
@@ -63,12 +74,15 @@ class Streamed:
             return
         lines = bytes(self._rest[:end]).split(b"\n")
         del self._rest[: end + 1]
+        if self._is_first:
+            lines[0], self._is_first = lines[0].removeprefix(BOM), False
         for line in (one.removesuffix(b"\r") for one in lines):
             if not line:
-                data, self._data = b"\n".join(self._data), []
+                data, self._data, self._event_bytes = b"\n".join(self._data), [], 0
                 if data:
                     yield data
             elif line.startswith(b"data:"):
+                self._event_bytes += len(line)
                 self._data.append(line[5:].removeprefix(b" "))
 
     def _piece(self, data: bytes) -> None:
@@ -79,7 +93,7 @@ class Streamed:
         if not isinstance(piece, dict):
             raise failed(Kind.BROKEN_REPLY, "a piece of the answer is not a JSON object")
         if piece.get("error"):
-            raise failure_in(piece["error"], self._secrets)
+            raise failure_in(piece["error"], self._secrets, self._has_text)
         self._model = piece.get("model") or self._model
         self._usage = piece.get("usage") or self._usage
         choices = piece.get("choices")
@@ -91,7 +105,10 @@ class Streamed:
         if not isinstance(delta, dict):
             return
         self._refused = self._refused or bool(delta.get("refusal"))
-        if isinstance(text := delta.get("content"), str) and text:
+        if not isinstance(text := delta.get("content"), str):
+            return
+        self._has_text = True
+        if text:
             self._text_bytes += len(text.encode())
             if self._text_bytes > self._bounds.text:
                 raise failed(Kind.REPLY_TOO_LONG, f"the text has more than {self._bounds.text:,} bytes")

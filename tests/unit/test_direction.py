@@ -45,7 +45,7 @@ PURE = """
     agents.moderation.judge agents.moderation.parts
     agents.review.audit agents.review.decide agents.review.fold agents.review.lease
     agents.review.outcome agents.review.remark agents.review.said agents.settle agents.shadow agents.versions
-    agents.inference.answer agents.inference.call agents.inference.choice
+    agents.inference.answer agents.inference.call agents.inference.choice agents.inference.going_on
     agents.inference.admission.allowance agents.inference.admission.breaker agents.inference.admission.decide
     agents.inference.admission.fairness agents.inference.admission.line agents.inference.admission.pace
     agents.inference.admission.ratelimit

@@ -28,6 +28,7 @@ from callstream.agents.inference.admission.stopped import Accounts, Stopped, sho
 from callstream.agents.inference.admission.tokens import Estimator, Reservation
 from callstream.agents.inference.call import Call, Reply
 from callstream.agents.inference.failures import Kind, failed
+from callstream.agents.inference.going_on import reserved
 from callstream.streams.event import Json
 from callstream.streams.ownership import LostOwnership
 
@@ -102,7 +103,7 @@ class Gate:
                 Kind.REFUSED, f"pool {self.name} has limits, of which only service infer has shares: run the step there"
             )
         now = self._clock()
-        estimate = self._estimator.reserve(self.desks[0].options.model, call.request)
+        estimate = reserved(self._estimator, call, [desk.options for desk in self.desks])
         amount = Amount(estimate.tokens_in, estimate.tokens_out)
         self._numbers += 1
         place = f"{call.id}#{self._numbers}"
@@ -384,7 +385,7 @@ class Gate:
         """Correct what was reserved, learn from what it took, and let the next one through."""
         self._under_way.pop(permit, None)
         self._purse.settle(permit.reserved, took or Amount(0, 0), took is not None)
-        if reply is not None and took is not None:
+        if reply is not None and took is not None and seat.estimate.size is not None:
             model = permit.desk.options.model
             self._estimator.learn(model, seat.call.request, seat.estimate, took.tokens_in, took.tokens_out)
         used = 0 if took is None else min(took.total, head.tokens * MOST_OVERRUN)

@@ -10,11 +10,14 @@ from callstream.agents.settle import Work, settle
 from callstream.streams.event import (
     TASK_NOTIFIED,
     TASK_REVIEWED,
+    TASK_UNDO,
     TASK_WAITING,
+    End,
     Event,
     Failure,
     Hop,
     Json,
+    Undoing,
     Usage,
     Waiting,
     WaitReason,
@@ -78,6 +81,9 @@ WAYS |= {"scheduled": SCHEDULED, "started": STARTED, "waiting": WAITING, "back":
 WRITTEN = [remark(FINISHED[2], 1, "copy", "A "), remark(FINISHED[2], 2, "copy", "A mug")]
 UNANSWERED = way(Forward({"a": 1}), Bury(Failure(kind="timeout", message="cut", step="copy")))
 WAYS |= {"written": [*FINISHED[:3], *WRITTEN], "unanswered": [*UNANSWERED, *WRITTEN]}
+ON_ITS_WAY_BACK = replace(UNANSWERED[-1], type=TASK_UNDO).with_body(end=None, undoing=Undoing(step=1, end=End.FAILED))
+WAYS |= {"undoing": [*UNANSWERED[:-1], *WRITTEN, ON_ITS_WAY_BACK]}
+WAYS |= {"undone": [*WAYS["undoing"], replace(UNANSWERED[-1], sequence=UNANSWERED[-1].sequence + 1)]}
 WAYS |= {"answered": [*FINISHED[:3], *WRITTEN, *FINISHED[3:]]}
 WAYS |= {"done": [*BACK, *after(BACK[-1], Forward({"b": 2}))]}
 
@@ -112,6 +118,7 @@ def test_what_is_written_of_an_answer_is_shown_until_its_step_is_done_and_stays_
 
     assert folded(WAYS["written"])[0]["partial"] == shown
     assert folded(WAYS["unanswered"])[0]["partial"] == shown
+    assert folded(WAYS["undone"])[0]["partial"] == shown
     assert "partial" not in folded(WAYS["answered"])[0]
     assert "partial" not in folded([*FAILED, *WRITTEN])[0]
 

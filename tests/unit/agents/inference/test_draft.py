@@ -3,12 +3,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from callstream.agents.inference.call import Call, CallFailed, Model, Reply
+from callstream.agents.inference.call import Call, CallFailed, Draft, Model, Reply
 from callstream.agents.inference.draft import Drafts
 from callstream.agents.inference.fakes import a_call
 from callstream.agents.inference.receipt import Receipts
 from callstream.agents.inference.receipts_state import CALLS
 from callstream.agents.telling import telling
+from callstream.streams.event import Json
 from callstream.streams.fakes import MemoryCell
 from callstream.streams.ownership import LostOwnership
 
@@ -98,6 +99,22 @@ async def test_a_request_that_breaks_off_leaves_all_that_came() -> None:
     assert kept(cell) == [("", 0), ("A blue", 1), ("A blue mug.", 2), ("", 2)]
 
 
+async def test_what_came_for_another_request_is_not_gone_on_with() -> None:
+    ticks, cell = Ticks(), MemoryCell()
+
+    async def model(call: Call) -> Reply:
+        call.draft.add("A blue")
+        raise CallFailed("broken-reply", "reset")
+
+    with pytest.raises(CallFailed):
+        await drafted(ticks, model)(a_call(cell=cell, flight="a.1", stream=True))
+    # a letter is taken up from the step before, which writes another prompt
+    other = a_call(cell=cell, flight="a.2", stream=True, request={"messages": [{"role": "user", "content": "A jug"}]})
+
+    assert (await drafted(ticks, writing(ticks, "A jug."))(other)).text == "A jug."
+    assert kept(cell)[-2:] == [("A jug.", 2), ("", 2)]
+
+
 async def test_a_crash_loses_no_more_than_one_interval() -> None:
     ticks, cell = Ticks(), MemoryCell()
 
@@ -183,3 +200,60 @@ async def test_what_goes_wrong_with_telling_is_said_and_costs_the_call_nothing(
 
     assert reply.text == "A mug."
     assert "not kept while it is written: ValueError" in caplog.text
+
+
+async def test_two_calls_of_a_task_at_once_tell_parts_of_numbers_of_their_own() -> None:
+    ticks, cell = Ticks(), SlowCell()
+    told: list[int] = []
+
+    async def tell(number: int, text: str) -> None:
+        told.append(number)
+
+    model = drafted(ticks, writing(ticks, "A ", "mug."))
+    with telling(tell):
+        await asyncio.gather(
+            *(model(a_call(cell=cell, flight=f"a.{n}", id=f"call-{n}", stream=True, shown=True)) for n in (1, 2))
+        )
+
+    assert told
+    assert sorted(told) == list(range(1, len(told) + 1))
+
+
+async def test_nobody_is_told_of_what_is_not_kept() -> None:
+    ticks, cell = Ticks(), MemoryCell()
+    told: list[str] = []
+
+    async def tell(number: int, text: str) -> None:
+        told.append(text)
+
+    async def model(call: Call) -> Reply:
+        row = cell.value or {}
+        await cell.save({**row, CALLS: {CALL: {**row[CALLS][CALL], "flight": "b.1"}}})
+        call.draft.add("late")
+        await ticks.tick()
+        return Reply("late")
+
+    with telling(tell):
+        await drafted(ticks, model)(a_call(cell=cell, flight="a.1", stream=True, shown=True))
+
+    assert told == []
+
+
+class SlowCell(MemoryCell):
+    """Others run while it saves."""
+
+    async def save(self, value: Json) -> None:
+        await asyncio.sleep(0)
+        await super().save(value)
+
+
+def test_what_there_was_is_kept_until_another_answer_takes_its_place() -> None:
+    draft = Draft("A blue")
+
+    assert (draft.begin(goes_on=False), draft.begun, draft.answer) == ("", 0, "")
+    assert (draft.text, draft.version, draft.dropped) == ("A blue", 0, 0)
+    assert (draft.begin(goes_on=True), draft.begun) == ("A blue", 6)
+    draft.begin(goes_on=False)
+    draft.add("Red")
+    draft.add(".")
+    assert (draft.text, draft.answer, draft.version, draft.dropped) == ("Red.", "Red.", 3, 6)

@@ -154,3 +154,20 @@ def test_what_a_step_has_taken_counts_its_answers_and_what_was_left_open() -> No
     assert receipts.taken(None, "t/2/") is None
     open_one = receipts.taken(receipts.start(None, "t/1/call-1", started()), "t/1/")
     assert open_one == Usage(endpoint="local", calls=1)
+
+
+def test_a_draft_drops_no_receipt() -> None:
+    row = receipts.answer(receipts.start(None, "a", started()), "a", Reply("x" * (MOST_TEXT_BYTES - 10)))
+    row = receipts.start(row, "b", started())
+
+    kept = receipts.draft(row, "b", "run-a.1", ("y" * 10, "digest"))
+    assert (found(kept, "b").draft, found(kept, "b").parts) == ("y" * 10, 1)
+    assert receipts.draft(kept, "b", "run-a.1", ("y" * 11, "digest")) is None
+
+
+def test_parts_are_counted_over_all_calls_of_a_task_and_another_flights_are_none() -> None:
+    row = receipts.start(receipts.start(None, "a", started()), "b", started("run-b.1"))
+    both = receipts.draft(receipts.draft(row, "a", "run-a.1", ("A", "digest")), "b", "run-b.1", ("B", "digest"))
+
+    assert [(found(both, name).draft, found(both, name).parts) for name in "ab"] == [("A", 1), ("B", 2)]
+    assert receipts.draft(row, "a", "run-b.1", ("late", "digest")) is None

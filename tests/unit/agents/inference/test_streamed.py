@@ -27,6 +27,7 @@ def usage(used: Json = USED) -> bytes:
 
 def read(raw: bytes, size: int = 1 << 20, begun: str = "") -> tuple[Reply, Draft]:
     draft = Draft(begun)
+    draft.begin(goes_on=True)
     streamed = Streamed(draft, BOUNDS, ("sk-a-secret",))
     for start in range(0, len(raw), size):
         if streamed.take(raw[start : start + size]):
@@ -52,7 +53,7 @@ def test_an_answer_is_the_same_however_its_bytes_are_cut(size: int, ends: bytes)
     assert (reply.usage.tokens_in, reply.usage.tokens_out, reply.usage.endpoint) == (12, 3, "stub")
 
 
-@given(st.lists(st.text(max_size=20), max_size=20), st.integers(1, 50))
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=20), st.integers(1, 50))
 def test_any_text_comes_through(texts: list[str], size: int) -> None:
     raw = b"".join(map(piece, texts)) + piece(finish="stop") + DONE
 
@@ -63,6 +64,18 @@ def test_what_was_begun_is_a_part_of_the_answer() -> None:
     reply, _ = read(piece("mug.") + piece(finish="length") + usage() + DONE, begun="A blue ")
 
     assert (reply.text, reply.finish_reason) == ("A blue mug.", "length")
+
+
+def test_one_that_has_nothing_to_add_has_said_all_and_one_that_refuses_has_not() -> None:
+    assert read(piece(finish="stop") + DONE, begun="A mug.")[0].text == "A mug."
+    with pytest.raises(CallFailed, match="left no text"):
+        read(b'data: {"choices": [{"delta": {"refusal": "no"}, "finish_reason": "stop"}]}\n\n', begun="A ")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_a_mark_of_the_byte_order_is_none_of_the_first_event(size: int) -> None:
+    assert read(b"\xef\xbb\xbf" + WHOLE, size)[0].text == "A 杯子."
+    assert read(b"\xef\xbb\xbf" + WHOLE.removeprefix(b": hello\n\n"), size)[0].text == "A 杯子."
 
 
 def test_an_answer_without_the_last_mark_is_whole_once_it_has_said_why_it_stopped() -> None:
@@ -82,14 +95,20 @@ def test_other_choices_and_other_events_are_passed_over() -> None:
         (b"", "broken-reply", "broke off after 0 characters"),
         (b"data: {\n\n", "broken-reply", "a piece of the answer is"),
         (b"data: 7\n\n", "broken-reply", "not a JSON object"),
-        (b"x" * 100_001, "broken-reply", "larger than 100,000 bytes"),
+        (b"x" * 100_001, "broken-reply", "a piece of the answer is larger than 100,000 bytes"),
+        (b"data:\n" * 30_000, "broken-reply", "a piece of the answer is larger than 100,000 bytes"),
+        (b"data:\n\n" * 40_000, "broken-reply", "the answer is larger than 228,000 bytes"),
+        (piece("A mug") + DONE, "broken-reply", "broke off after 5 characters"),
+        (DONE, "broken-reply", "broke off after 0 characters"),
+        (piece(finish="tool_calls") + DONE, "broken-reply", "no text"),
         (piece("x" * 1_001), "reply-too-long", "more than 1,000 bytes"),
         (piece("杯" * 200) * 2, "reply-too-long", "more than 1,000 bytes"),
         (
             piece("A") + b'data: {"error": {"code": "busy", "message": "sk-a-secret is over"}}\n\n',
-            "unavailable",
+            "broken-reply",
             "broke off its answer (busy): *** is over",
         ),
+        (b'data: {"error": {"code": "busy"}}\n\n', "unavailable", "broke off its answer (busy)"),
         (
             b'data: {"choices": [{"delta": {"refusal": "I will not"}, "finish_reason": "stop"}]}\n\n',
             "refused-by-policy",

@@ -10,7 +10,7 @@ from callstream.agents.inference.admission.gate import Gate
 from callstream.agents.inference.admission.gates import Gates
 from callstream.agents.inference.admission.permit import Permit, Stale
 from callstream.agents.inference.admission.ratelimit import Told
-from callstream.agents.inference.call import Call, CallFailed, Reply
+from callstream.agents.inference.call import Call, CallFailed, Draft, Reply
 from callstream.agents.inference.choice import Choice
 from callstream.agents.inference.failures import Kind, failed
 from callstream.agents.inference.fakes import a_call
@@ -547,3 +547,11 @@ async def test_a_large_call_to_a_chosen_endpoint_does_not_starve_behind_small_on
     assert await settled(large) == [True]
     assert large.result().endpoint == "a"
     assert await settled(*small) == [True] * 4
+
+
+async def test_a_request_that_goes_on_is_reserved_with_what_it_goes_on_from() -> None:
+    bench = Bench(options({**LIMITED, "continue_with": {}, "limits": {"tokens_per_minute": 100_000}}))
+    anew = await bench.go(1, stream=True)
+    going_on = await bench.go(2, stream=True, draft=Draft("word " * 2000))
+
+    assert going_on.reserved_tokens[0] > anew.reserved_tokens[0] + 2000

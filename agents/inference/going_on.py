@@ -1,0 +1,44 @@
+"""Going on from what an earlier request brought of an answer: which requests can, and what they are then. Pure."""
+
+from collections.abc import Iterable
+
+from callstream.agents.inference.admission.tokens import Estimator, Reservation
+from callstream.agents.inference.call import CHAT, Call
+from callstream.agents.inference.options import EndpointOptions
+from callstream.streams.event import Json
+
+# What these give a shape begins at its beginning, also where it is to go on from something.
+SHAPING = frozenset({"response_format", "structured_outputs", "json_schema", "regex", "ebnf"}) | {
+    f"guided_{shape}" for shape in ("json", "regex", "choice", "grammar")
+}
+
+
+def can_go_on(request: Json) -> bool:
+    """Whether a request may have one more message, of the assistant, that its answer goes on from."""
+    messages = request.get("messages")
+    if not isinstance(messages, list) or request.keys() & SHAPING:
+        return False
+    return not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant"
+
+
+def gone_on(request: Json, begun: str) -> Json:
+    """The request that goes on from what has begun."""
+    return {**request, "messages": [*request["messages"], {"role": "assistant", "content": begun}]}
+
+
+def reserved(estimator: Estimator, call: Call, endpoints: Iterable[EndpointOptions]) -> Reservation:
+    """What a call may take, which goes on from its draft where one of the endpoints can; what fits none is cut.
+
+    Of such a request nothing is to be learned by its tokens: `size` is unset.
+    """
+    known = tuple(endpoints)
+    model = known[0].model
+    plain = estimator.reserve(model, call.request)
+    able = [one.context_tokens for one in known if one.continue_with is not None]
+    if not able or not call.stream or call.second or call.api != CHAT or not call.draft.text:
+        return plain
+    if not can_go_on(call.request):
+        return plain
+    whole = estimator.reserve(model, gone_on(call.request, call.draft.text))
+    fits = any(size is None or whole.total <= size for size in able)
+    return Reservation(whole.tokens_in, whole.tokens_out) if fits else plain
