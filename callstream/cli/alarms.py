@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.cli.client import Api, api_of
+from callstream.cli.console import Console
 from callstream.cli.showing import keep_showing
 from callstream.cli.status import duration, moment
 from callstream.settings import load

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.cli.client import Api, api_of
+from callstream.cli.console import Console
 from callstream.settings import load
 from callstream.streams import strict_json
 from callstream.streams.event import Json

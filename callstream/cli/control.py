@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.cli.client import ask, who
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.status import moment
 from callstream.streams import strict_json

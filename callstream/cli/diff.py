@@ -4,12 +4,12 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from callstream.cli.bootstrap import bootstrap_of
 from callstream.cli.client import Api, api_of
 from callstream.cli.comparing import FIGURES, NotComparable, Section, Side, as_json, compare
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.recorded import row_of, side_of
 from callstream.cli.status import COLOURS, duration

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 from aiokafka.errors import KafkaError
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from callstream.cli.console import Console
 from callstream.streams.broker import BrokerError, BrokerOptions, control
 from callstream.streams.broker.topics import list_topics
 

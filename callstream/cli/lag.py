@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from callstream.cli.bootstrap import bootstrap_of
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.showing import keep_showing
 from callstream.settings import load

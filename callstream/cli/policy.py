@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from callstream.agents.moderation import Judge, Judgement, default_rules, load_rules
@@ -13,6 +12,7 @@ from callstream.agents.moderation.cases import Cases, cases_beside, load_cases, 
 from callstream.agents.moderation.measure import Score, Told, by, judged, load_labelled, score
 from callstream.agents.moderation.rules import DEFAULT_RULES, Action
 from callstream.agents.moderation.rulesfile import judge_of
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.policy_compare import compare
 from callstream.streams import strict_json

@@ -6,11 +6,11 @@ from urllib.parse import quote
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.cli.client import ask, who
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.status import moment
 from callstream.streams import strict_json

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from callstream.cli.client import Api, api_of
+from callstream.cli.console import Console
 from callstream.cli.pool_rules import app as rules
 from callstream.cli.showing import keep_showing
 from callstream.settings import load

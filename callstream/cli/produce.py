@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from callstream.cli.bootstrap import bootstrap_of
 from callstream.cli.client import api_of
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.follow import Sent, Tally, summary, until_settled
 from callstream.cli.orders import Order, find_file, multiplied, named, of_chain, read_orders, starting

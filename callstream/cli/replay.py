@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from callstream.cli.bootstrap import bootstrap_of
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.settings import Settings, load
 from callstream.streams import strict_json

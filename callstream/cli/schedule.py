@@ -8,12 +8,12 @@ from zoneinfo import ZoneInfo
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.agents.schedules.schedule import MOST_INPUT_BYTES, Misfire
 from callstream.cli.client import ask
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.streams import strict_json
 from callstream.streams.event import Json, Priority

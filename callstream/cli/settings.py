@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from callstream.cli.console import Console
 from callstream.settings import check_secrets, load, origins
 
 

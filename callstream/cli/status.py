@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.tree import Tree
 
 from callstream.cli.client import Api, api_of
+from callstream.cli.console import Console
 from callstream.cli.follow import SETTLED
 from callstream.settings import load
 from callstream.streams import strict_json

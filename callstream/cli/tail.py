@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from callstream.cli.client import Api, ApiError, api_of
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.follow import SETTLED
 from callstream.cli.status import COLOURS, duration

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from callstream.agents.inference.admission.report import STANDINGS
 from callstream.cli.client import api_of
+from callstream.cli.console import Console
 from callstream.cli.errors import CliError
 from callstream.cli.status import moment
 from callstream.settings import load

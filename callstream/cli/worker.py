@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from callstream.app import run_worker
+from callstream.cli.console import Console
 from callstream.settings import check_secrets, load
 from callstream.streams import logs
 

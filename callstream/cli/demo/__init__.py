@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from sqlalchemy import func, inspect, select
@@ -19,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from callstream.agents.delivery import make_engine
 from callstream.agents.delivery.schema import catalogue
 from callstream.cli.client import Api, api_of
+from callstream.cli.console import Console
 from callstream.cli.demo import example, show
 from callstream.cli.demo.figures import calls_in_rows, figures, is_good, recognised
 from callstream.cli.demo.parts import (
