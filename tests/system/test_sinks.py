@@ -18,14 +18,15 @@ from tests.support import stores
 from tests.support.http_store import TOKEN, HttpStore
 from tests.support.postgres import Postgres, postgres
 from tests.support.redis import RedisServer, redis_server
+from tests.support.s3 import s3, s3_server
 from tests.support.services import unique
 from tests.support.stores import Store, entry
 
-__all__ = ["postgres", "redis_server"]
+__all__ = ["postgres", "redis_server", "s3", "s3_server"]
 
 _numbers = count(1)
 LIGHT = ["memory", "sqlite", "http", "folder", "objects"]
-WITH_SERVERS = ["postgres", "redis"]
+WITH_SERVERS = ["postgres", "redis", "s3"]
 
 
 @pytest.fixture(params=[*LIGHT, *WITH_SERVERS, "topic"])
@@ -39,6 +40,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             made = stores.sql(server.create(f"sinks_{next(_numbers)}"), server)
         case "redis":
             made = stores.redis(request.getfixturevalue("redis_server"))
+        case "s3":
+            made = stores.s3(request.getfixturevalue("s3"), unique("sinks"))
         case "folder":
             made = stores.folder(tmp_path / "objects")
         case "topic":
