@@ -3,12 +3,13 @@
 import asyncio
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
@@ -25,12 +26,14 @@ MOST_COLLISIONS = 20
 LONGEST_NAME = 200
 """Characters of a name that is its key; a longer one ends in a hash."""
 LOCK = ".callstream.lock"
+PROBE = ".callstream.probe"
 
 
 class ObjectSink:
     """A value is in `TENANT/KEY.json`, the key percent-encoded: `{"value", "versions"}`, the latter its receipts too.
 
-    A conditional write (ETag) makes the change one step; a local folder, which knows none, is locked meanwhile.
+    A conditional write (ETag) makes the change one step; a local folder, which knows none, is locked meanwhile. A
+    store that takes such a write whatever its condition is not used: of two changes at once it would lose one.
     """
 
     def __init__(self, url: str, timeout_seconds: float = 10.0, threads: int = 8) -> None:
@@ -40,7 +43,13 @@ class ObjectSink:
         self._threads = ThreadPoolExecutor(threads, "objects")
 
     async def open(self) -> None:
-        """Nothing: it connects when it is used."""
+        """See that the store heeds conditions. Raises Away."""
+        try:
+            heeds = await self._run(self._heeds_conditions)
+        except (BaseError, OSError, TimeoutError) as error:
+            raise _away(error) from None
+        if not heeds:
+            raise Away(f"{self._options.url} heeds no condition of a write (If-Match, If-None-Match): it may lose some")
 
     async def close(self) -> None:
         """End its threads."""
@@ -109,14 +118,35 @@ class ObjectSink:
             obstore.put(self._store, path, strict_json.dumps(document), mode=mode)
             return True
 
+    def _heeds_conditions(self) -> bool:
+        """Whether it refuses to make what is there, and to change what has changed."""
+        if isinstance(self._store, LocalStore):
+            return True
+        with suppress(AlreadyExistsError):
+            self._probe("create")
+        try:
+            self._probe("create")
+            return False
+        except AlreadyExistsError:
+            stale = _etag(obstore.get(self._store, PROBE).meta)
+        try:
+            for _ in range(2):
+                self._probe(stale)
+        except PreconditionError:
+            return True
+        return False
+
+    def _probe(self, mode: Any) -> None:
+        # Never the same twice: an ETag may be the hash of what is there.
+        obstore.put(self._store, PROBE, uuid4().bytes, mode=mode)
+
     def _read(self, path: str) -> tuple[Versions, dict[str, str] | None]:
         try:
             found = obstore.get(self._store, path)
         except (NotFoundError, FileNotFoundError):
             return (), None
         document = strict_json.unpack(bytes(found.bytes()))
-        etag = {name: str(found.meta[name]) for name in ("e_tag", "version") if found.meta.get(name) is not None}
-        return loaded(document["versions"]), etag
+        return loaded(document["versions"]), _etag(found.meta)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -150,6 +180,10 @@ def _path(entry: Entry) -> str:
     if len(name) > LONGEST_NAME:
         name = f"{name[:100]}~{hashlib.sha256(entry.key.encode()).hexdigest()}"
     return f"{entry.tenant}/{name}.json"
+
+
+def _etag(meta: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(meta[name]) for name in ("e_tag", "version") if meta.get(name) is not None}
 
 
 def _away(error: BaseException) -> Away:

@@ -29,6 +29,7 @@ from tests.support.http_store import TOKEN, HttpStore
 from tests.support.kafka import Send, create_topics, produce, read_all
 from tests.support.postgres import Postgres
 from tests.support.redis import RedisServer
+from tests.support.s3 import BUCKET, S3Server
 
 Value = Callable[[str], Awaitable[Json | None]]
 
@@ -169,6 +170,23 @@ async def objects() -> AsyncIterator[Store]:
     sink, other = ObjectSink("memory:///"), ObjectSink("memory:///")
     other._store = sink._store
     yield Store(sink, _object_value(sink._store), lambda: other)
+
+
+@asynccontextmanager
+async def s3(server: S3Server, folder: str) -> AsyncIterator[Store]:
+    """A folder of a bucket of a server, whose variables are set."""
+    url = f"s3://{BUCKET}/{folder}"
+
+    def sink() -> ObjectSink:
+        return ObjectSink(url, timeout_seconds=3.0)
+
+    yield Store(
+        sink(),
+        _object_value(open_store(BlobOptions(url=url))),
+        sink,
+        stop=lambda: asyncio.to_thread(server.stop),
+        start=lambda: asyncio.to_thread(server.start),
+    )
 
 
 @asynccontextmanager

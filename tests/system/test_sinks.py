@@ -15,17 +15,19 @@ from callstream.agents.delivery.http_sink import HttpSink
 from callstream.agents.delivery.object_sink import ObjectSink
 from callstream.agents.delivery.sink import Entry
 from tests.support import stores
+from tests.support.careless_s3 import CarelessS3
 from tests.support.http_store import TOKEN, HttpStore
 from tests.support.postgres import Postgres, postgres
 from tests.support.redis import RedisServer, redis_server
+from tests.support.s3 import BUCKET, S3Server, s3, s3_server
 from tests.support.services import unique
 from tests.support.stores import Store, entry
 
-__all__ = ["postgres", "redis_server"]
+__all__ = ["postgres", "redis_server", "s3", "s3_server"]
 
 _numbers = count(1)
 LIGHT = ["memory", "sqlite", "http", "folder", "objects"]
-WITH_SERVERS = ["postgres", "redis"]
+WITH_SERVERS = ["postgres", "redis", "s3"]
 
 
 @pytest.fixture(params=[*LIGHT, *WITH_SERVERS, "topic"])
@@ -39,6 +41,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             made = stores.sql(server.create(f"sinks_{next(_numbers)}"), server)
         case "redis":
             made = stores.redis(request.getfixturevalue("redis_server"))
+        case "s3":
+            made = stores.s3(request.getfixturevalue("s3"), unique("sinks"))
         case "folder":
             made = stores.folder(tmp_path / "objects")
         case "topic":
@@ -249,3 +253,28 @@ async def test_redis_keeps_a_value_and_its_versions_and_nothing_else(redis_serve
 async def test_an_object_store_of_no_kind_that_is_known(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="url"):
         ObjectSink("ftp://host/path")
+
+
+async def test_an_object_store_that_heeds_no_condition_gets_nothing(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two tasks that change one key at once would lose a write there, and nobody would know."""
+    sink = ObjectSink(f"s3://{BUCKET}/{unique('heeds')}", 3.0)
+    await sink.open()
+    await sink.open()
+    await sink.close()
+    server = CarelessS3()
+    await server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    for heeded in ({"If-None-Match"}, {"If-Match"}, set[str]()):
+        server.heeds = heeded
+        careless = ObjectSink(f"s3://{BUCKET}/{unique('careless')}", 3.0)
+        with pytest.raises(Away, match="heeds no condition"):
+            await careless.open()
+        await careless.close()
+    server.heeds = {"If-None-Match", "If-Match"}
+    mended = ObjectSink(f"s3://{BUCKET}/{unique('mended')}", 3.0)
+    await mended.open()
+    await written(mended, entry("a"))
+    await mended.close()
+    await server.stop()
