@@ -14,6 +14,7 @@ from pathlib import Path
 import faust
 import uvloop
 
+from callstream.agents.inference.options import InferenceOptions
 from callstream.alarming import check_rules
 from callstream.node import Node
 from callstream.presence import Presence
@@ -105,7 +106,11 @@ def faust_app() -> faust.App:
 
 def _reloader(node: Node) -> Reloader:
     """What reads the settings again; everything that takes new options of models while it runs is told of them here."""
-    return Reloader(node.settings, on_change=[node.reconfigured])
+
+    def check(options: InferenceOptions) -> None:
+        check_budgets(options.budgets.chains, node.chains)
+
+    return Reloader(node.settings, on_change=[check, node.reconfigured])
 
 
 async def _serve(

@@ -124,7 +124,7 @@ class Node:
         )
         self._model: ModelStack = build_model(settings.inference, self.tracing.named("model").span, REGISTRY)
         self._database: AsyncEngine = make_engine(settings.delivery)
-        self._sinks = Sinks(settings.sinks)
+        self._sinks = Sinks(settings.sinks, REGISTRY)
         self._workers = Workers(settings.worker_processes)
         self.room = ControlRoom()
         self._model.gates.paused = lambda pool: self.room.controls.paused(None, pool=pool) is not None

@@ -100,6 +100,19 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
         then, a segmentation fault.
         """
 
+    def _stopped_set(self) -> None:
+        """Say that it stops. In a crash of the app the thread ends by itself, and may have closed its loop by now.
+
+        Faust would then raise in the app's stop, and not wait for the thread.
+        """
+        try:
+            super()._stopped_set()
+        except RuntimeError:
+            if not self.thread_loop.is_closed():
+                raise
+            # In a loop that is closed nobody waits for it.
+            self._stopped.set()
+
     async def on_thread_stop(self) -> None:
         """Leave the group, as aiokafka would not: who stops for good has its partitions taken over at once."""
         if self._consumer is not None and self._consumer._coordinator is not None:

@@ -76,7 +76,8 @@ class Deliver(Step):
         if isinstance(sink, TopicSink):
             self.topics = (sink.topic,)
         if service is not None:
-            self.service = service  # type: ignore[misc]
+            # Of this step alone: all other steps say it of their class.
+            vars(self)["service"] = service
 
     async def open(self, tools: Tools) -> None:
         """Take the way to the sink. Raises UnknownSink."""

@@ -11,7 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from prometheus_client import CollectorRegistry
+
 from callstream.agents.delivery.batch import BatchWriter
+from callstream.agents.delivery.metrics import SinkMetrics
 from callstream.agents.delivery.sink import Away, Entry, Refused, Sink
 from callstream.agents.inference.admission.breaker import Breaker
 from callstream.streams.event import Json
@@ -31,7 +34,7 @@ AWAY = "away"
 class Lane:
     """Writes through a sink. `clock` is a monotonic one, in seconds; `timeout_seconds` bounds one batch.
 
-    `tries` counts how often the store was asked, `looks` grows while it is waited for.
+    `tries` counts how often the store was asked, `looks` grows while it is waited for. `metrics` know it as `label`.
     """
 
     def __init__(
@@ -41,8 +44,13 @@ class Lane:
         most: int = 64,
         timeout_seconds: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
+        metrics: SinkMetrics | None = None,
+        label: str = "",
     ) -> None:
         self.name = name
+        self._metrics = metrics or SinkMetrics(CollectorRegistry())
+        self._label = label or name
+        self._metrics.watch(self._label, self)
         self.tries = 0
         self.looks = 0
         self._sink = sink
@@ -103,7 +111,8 @@ class Lane:
 
     async def _write(self, entries: Sequence[Entry]) -> Sequence[Exception | None]:
         async def write() -> Sequence[Refused | Away | None]:
-            results = await self._sink.write(entries)
+            with self._metrics.timed(self._label):
+                results = await self._sink.write(entries)
             failed = [one for one in results if isinstance(one, Away)]
             if len(failed) == len(entries):
                 raise failed[0]
@@ -111,7 +120,13 @@ class Lane:
                 self._rest(max(asked))
             return results
 
-        return await self._through(write)
+        try:
+            results = await self._through(write)
+        except Exception as error:
+            self._metrics.wrote(self._label, [error] * len(entries))
+            raise
+        self._metrics.wrote(self._label, results)
+        return results
 
     async def _through(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         """Ask the store when it may be asked, and learn from how it went."""

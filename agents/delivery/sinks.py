@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
+from prometheus_client import CollectorRegistry
+
 from callstream.agents.delivery.catalogue_sink import CatalogueSink
 from callstream.agents.delivery.http_sink import HttpSink
 from callstream.agents.delivery.lane import Lane
+from callstream.agents.delivery.metrics import SinkMetrics
 from callstream.agents.delivery.object_sink import ObjectSink
 from callstream.agents.delivery.sink import Sink
 from callstream.agents.delivery.sink_options import SinkOptions
@@ -13,6 +16,8 @@ from callstream.agents.inference.admission.report import MOST_CALLS
 from callstream.streams.event import Json
 from callstream.streams.foreseen import Foreseen
 
+OF_SETTINGS = "sink "
+"""Before the name of a sink of the settings, where people read it."""
 AT_ONCE = 8
 """Writes of a batch that a store without transactions is sent side by side: each may take its time-out."""
 SPARE_SECONDS = 5.0
@@ -30,8 +35,11 @@ class SinkUnusable(Foreseen, RuntimeError):
 class Sinks:
     """Makes a sink when its first step asks for it; nothing is connected before something is written."""
 
-    def __init__(self, options: Mapping[str, SinkOptions] | None = None) -> None:
+    def __init__(
+        self, options: Mapping[str, SinkOptions] | None = None, registry: CollectorRegistry | None = None
+    ) -> None:
         self._options = dict(options or {})
+        self._metrics = SinkMetrics(registry or CollectorRegistry())
         self._lanes: dict[str, Lane] = {}
 
     @property
@@ -61,7 +69,7 @@ class Sinks:
             return TopicSink(options.topic)
         rounds = max(1.0, options.most_in_batch / AT_ONCE)
         timeout = options.timeout_seconds * rounds + SPARE_SECONDS
-        return self.shared(f"sink {name}", lambda: make_sink(name, options), options.most_in_batch, timeout)
+        return self.shared(f"{OF_SETTINGS}{name}", lambda: make_sink(name, options), options.most_in_batch, timeout)
 
     def lane(self, sink: Sink) -> Lane:
         """The way to a sink that a step brings itself."""
@@ -70,7 +78,9 @@ class Sinks:
     def shared(self, name: str, make: Callable[[], Sink], most: int = 64, timeout_seconds: float = 30.0) -> Lane:
         """The one lane of that name, made where there is none yet."""
         if name not in self._lanes:
-            self._lanes[name] = Lane(name, make(), most, timeout_seconds)
+            # What a step brings is named by its place in memory, too: no label may be.
+            label = name.removeprefix(OF_SETTINGS).partition(" ")[0]
+            self._lanes[name] = Lane(name, make(), most, timeout_seconds, metrics=self._metrics, label=label)
         return self._lanes[name]
 
     async def close(self) -> None:

@@ -1,8 +1,8 @@
 """Which endpoints a call should have, by rules that people set while it runs. Pure.
 
 A rule narrows what the admission decision may pick from, or moves a call to another pool; it never opens what a limit,
-a breaker or an endpoint keeps closed. Shares are drawn by a hash of the task: a retry, a redelivery and a replay of a
-task draw the same place as before, and who is within a share stays there when it grows.
+a breaker or an endpoint keeps closed. Shares are drawn by a hash of the task (`lineage.drawn_by`): a retry, a
+redelivery and whatever is made of a task draw the same place, and who is within a share stays there when it grows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -133,7 +133,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call as rules see it: `values` are their variables, `draws_as` is the task by which shares are drawn."""
+    """A call as rules see it: `values` are their variables, `draws_as` is what shares are drawn by."""
 
     draws_as: bytes
     values: Mapping[str, Any]
@@ -142,9 +142,8 @@ class Asked:
 
 
 def about(event: Event, step: str) -> Json:
-    """The variables of rules that a task's event gives: those of routes, its language, and as which task it draws."""
-    parent = f"{event.tenant}/{event.parent or event.task}"
-    return {**variables(event, step), "language": language_of(event), "draws_as": parent}
+    """The variables of rules that a task's event gives: those of routes, and its language."""
+    return {**variables(event, step), "language": language_of(event)}
 
 
 def language_of(event: Event) -> str:

@@ -38,22 +38,6 @@ def call_id(event: Event, number: int = 1) -> str:
     return f"{event.key.decode()}/{event.sequence}/call-{number}" + (f"/generation-{generation}" if generation else "")
 
 
-def call_for(event: Event, state: Cell, pool: str, request: Json, number: int = 1) -> Call:
-    """The `number`-th call that a step makes for a task, as the task has it: for whom, until when, how urgent."""
-    return Call(
-        id=call_id(event, number),
-        tenant=event.tenant,
-        task=event.task,
-        pool=pool,
-        request=request,
-        cell=state,
-        deadline=event.deadline,
-        traceparent=event.traceparent,
-        priority=event.priority,
-        again=event.attempt > 1,
-    )
-
-
 def outcome_of(failure: CallFailed, step: str) -> Outcome:
     """What a failed call means for its step: another attempt after a pause if one may help, else the dead letters."""
     told = Failure(kind=failure.kind, message=failure.message[:2000], step=step)
@@ -87,6 +71,22 @@ class Asking(Step):
         """Take the model."""
         self._model = tools.model
 
+    def call_for(self, event: Event, state: Cell, request: Json, number: int = 1) -> Call:
+        """Its `number`-th call for a task, as the task has it: for whom, until when, how urgent, what rules see."""
+        return Call(
+            id=call_id(event, number),
+            tenant=event.tenant,
+            task=event.task,
+            pool=self.pool,
+            request=request,
+            cell=state,
+            deadline=event.deadline,
+            traceparent=event.traceparent,
+            priority=event.priority,
+            again=event.attempt > 1,
+            about=partial(about, event, self.name),
+        )
+
     async def send(self, call: Call) -> Reply:
         """Ask. Raises CallFailed, and RuntimeError before `open`."""
         if self._model is None:
@@ -95,7 +95,7 @@ class Asking(Step):
 
     async def data(self, event: Event, state: Cell, api: Api, request: Json) -> Reply | Outcome:
         """The answer of another API than chat, or what follows where there is none."""
-        call = call_for(event, state, self.pool, request)
+        call = self.call_for(event, state, request)
         try:
             return await self.send(replace(call, api=api, timeout_seconds=self.timeout_seconds))
         except CallFailed as failure:
@@ -250,9 +250,8 @@ class Infer(Asking):
 
     async def _ask(self, event: Event, state: Cell, request: Json, number: int) -> Reply:
         call = replace(
-            call_for(event, state, self.pool, request, number),
+            self.call_for(event, state, request, number),
             timeout_seconds=self.timeout_seconds,
-            about=partial(about, event, self.name),
             first=self.late is not None and self.late.first,
             needs_seconds=haste().needs_seconds if self.late is not None else 0.0,
             repair=number > 1,

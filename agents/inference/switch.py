@@ -12,6 +12,7 @@ from callstream.agents.inference.choice import Asked, Choice, Chooser, Rule
 from callstream.agents.inference.options import PoolOptions
 from callstream.streams import strict_json
 from callstream.streams.event import Json
+from callstream.streams.replay.lineage import drawn_by
 
 
 class Switched(Exception):
@@ -77,7 +78,6 @@ def asked_of(call: Call) -> Asked:
     """A call as rules see it."""
     told: Json = {"tenant": call.tenant, "task": call.task, "priority": str(call.priority)}
     told |= {} if call.about is None else call.about()
-    draws_as = str(told.pop("draws_as", f"{call.tenant}/{call.task}"))
     try:
         told["characters"] = len(strict_json.dumps(call.request).decode())
     except (ValueError, TypeError):
@@ -85,7 +85,7 @@ def asked_of(call: Call) -> Asked:
         told["characters"] = 0
     wanted = call.request.get("max_completion_tokens") or call.request.get("max_tokens")
     answer = wanted if isinstance(wanted, int) and wanted > 0 else None
-    return Asked(draws_as.encode(), told, told["characters"], answer)
+    return Asked(drawn_by(call.tenant, call.task), told, told["characters"], answer)
 
 
 def rules_by_pool(rules: Sequence[tuple[str, str, Rule]]) -> dict[str, list[tuple[str, Rule]]]:

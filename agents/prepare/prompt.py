@@ -15,9 +15,8 @@ from callstream.agents.prepare.sandbox import CannotRender
 from callstream.agents.tools import Tools
 from callstream.streams.chain import Cell, Step
 from callstream.streams.event import Event, Failure, Json
-from callstream.streams.keys import DERIVED, task_key
 from callstream.streams.outcome import Bury, Forward, Outcome
-from callstream.streams.replay.lineage import MOST_PARENT
+from callstream.streams.replay.lineage import drawn_by
 from callstream.streams.routes import variables as seen_of
 
 LANGUAGE_NAMES = {
@@ -95,7 +94,7 @@ class ChoosePrompt(Step):
         attributes = Attributes.model_validate(outputs.get(self.earlier.attributes, {}))
         facts, notes = self._sure(attributes)
         language = self._language(event, texts, profile)
-        wanted = Wanted(facts.get("category"), language, seen_of(event, self.name), first_key(event))
+        wanted = Wanted(facts.get("category"), language, seen_of(event, self.name), drawn_by(event.tenant, event.task))
         known = known_of(texts, profile, attributes, facts) | {"language": language}
         try:
             output, how = written(self.prompts, wanted, {**self.variables, **facts}, known)
@@ -144,17 +143,6 @@ def written(prompts: Prompts, wanted: Wanted, variables: Mapping[str, Any], know
         output["answer"] = {"name": choice.prompt.name, "schema": front.answer}
     note = f"template {choice.prompt.name} version {front.version}"
     return output, f"{note}, {choice.how}" if choice.how else note
-
-
-def first_key(event: Event) -> bytes:
-    """The key of the task that this one was made of, or its own: what is made of a task gets the template it got.
-
-    >>> from callstream.streams.event import Body, Submission
-    >>> body = Body(submission=Submission(chain="copy", input={}), digest="0" * 64)
-    >>> first_key(Event("acme", "mug-1~7bd32a0b46e2", "copy", 1, 3, body))
-    b'4:acme:mug-1'
-    """
-    return task_key(event.tenant, event.task.partition(DERIVED)[0][:MOST_PARENT])
 
 
 def known_of(texts: Json, profile: Json, attributes: Attributes, facts: Mapping[str, str]) -> Json:

@@ -52,6 +52,18 @@ def child_of(tenant: str, parent: str, replay: str, partitions: int) -> str:
     raise ValueError(f"no id was found for a replay of {parent!r} in partition {home} of {partitions}")
 
 
+def drawn_by(tenant: str, task: str) -> bytes:
+    """What shares of tasks go by: the key of the first task that this one was made of, or its own.
+
+    So a replay, a replay of that, a sub-task and a shadow copy draw as the first did. Of a long id it is what their
+    ids have of it.
+
+    >>> drawn_by("acme", "mug-1~2.3~7bd32a0b46e2")
+    b'4:acme:mug-1'
+    """
+    return task_key(tenant, task.partition(DERIVED)[0][:MOST_PARENT])
+
+
 def begin(recorded: Event, manner: Manner, child: str, now: float) -> Event:
     """The event that starts the child at the step whose recorded input is given; `now` is epoch seconds.
 

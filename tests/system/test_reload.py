@@ -139,6 +139,10 @@ async def test_a_worker_reads_its_settings_at_sighup_and_keeps_the_old_ones_for_
         for _ in range(20):
             process.send_signal(signal.SIGHUP)
         await home.says("settings read again: nothing was changed: inference.pools.writer (callstream.toml")
+        # when it names a chain that no worker knows
+        home.write(POOL + "weight = 2\n[inference.budgets.chains.nowhere.day]\nceiling = '5'\n")
+        process.send_signal(signal.SIGHUP)
+        await home.says("nothing was changed: inference.budgets.chains names 'nowhere'; there are: ")
         # when it is right again, and one more setting differs
         home.write("retention_hours = 100\n" + POOL + "weight = 3\n")
         process.send_signal(signal.SIGHUP)

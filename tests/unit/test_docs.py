@@ -18,6 +18,7 @@ from callstream.agents.actor import Actor
 from callstream.agents.alarms.board import Board
 from callstream.agents.alarms.collector import AlarmCollector
 from callstream.agents.alarms.webhooks import AlarmWebhooks
+from callstream.agents.delivery.metrics import SinkMetrics
 from callstream.agents.fakes import FakeDelivery, FakePorts, stream
 from callstream.agents.inference.call import Reply
 from callstream.agents.inference.fakes import ScriptedModel
@@ -322,6 +323,7 @@ def test_metrics_are_there(name: str) -> None:
     one = {"name": "a", "base_url": "http://127.0.0.1:1/v1", "model": "m", "limits": {"requests_per_day": 1}}
     options = InferenceOptions.model_validate({"pools": {"writer": {"endpoints": [one]}}})
     build_model(options, registry=registry)
+    SinkMetrics(registry)
     registry.register(RetryCollector({}))
     registry.register(AlarmCollector(Board()))
     AlarmWebhooks((), NotifyOptions(), Sender(NotifyOptions()), registry)

@@ -211,3 +211,9 @@ async def test_a_topic_of_a_step_is_made_and_one_of_ours_is_refused(opened: Open
 async def test_it_may_run_on_a_service_of_its_own(opened: Opened, sink: MemorySink) -> None:
     assert (await opened(sink)).service == "deliver"
     assert (await opened(sink, service="shelf")).service == "shelf"
+
+
+def test_a_step_may_have_a_service_of_its_own() -> None:
+    row = {"key": "mug", "value": {}}
+    apart, usual = (Deliver(sink="shop", row=lambda _: row, service=service) for service in ("shelf", None))
+    assert (apart.service, usual.service, Deliver.service) == ("shelf", "deliver", "deliver")

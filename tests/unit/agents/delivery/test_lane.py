@@ -2,11 +2,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from callstream.agents.delivery import Away, Refused
 from callstream.agents.delivery.fakes import MemorySink
 from callstream.agents.delivery.lane import LOOK_SECONDS, Lane
+from callstream.agents.delivery.metrics import SinkMetrics
 from callstream.agents.delivery.sink import Entry
+from callstream.agents.delivery.sinks import Sinks
 from callstream.streams.event import Body, Event, Submission
 from tests.support.clock import Clock
 
@@ -145,3 +148,31 @@ async def test_one_that_alone_is_not_taken_closes_nothing(clock: Clock) -> None:
     assert [type(result) for result in results] == [Away, type(None)]
     assert lane.away() is None
     await lane.close()
+
+
+async def test_metrics_tell_what_came_of_writes_and_whether_the_store_is_away(sink: MemorySink, clock: Clock) -> None:
+    registry = CollectorRegistry()
+    lane = Lane("sink shop", sink, clock=clock, metrics=SinkMetrics(registry), label="shop")
+
+    def told(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"callstream_sink_{name}", {"sink": "shop", **labels})
+
+    # when one of two rows is bad
+    await asyncio.gather(lane.put(entry("a")), lane.put(entry("b", text=float("nan"))), return_exceptions=True)
+    assert (told("writes_total", result="written"), told("writes_total", result="refused")) == (1, 1)
+    assert (told("write_seconds_count"), told("away")) == (1, 0)
+    # when the store goes
+    sink.away = Away("gone")
+    with pytest.raises(Away):
+        await lane.put(entry("c"))
+    assert (told("writes_total", result="failed"), told("away")) == (1, 1)
+    await lane.close()
+
+
+async def test_sinks_that_steps_bring_are_told_apart_by_their_class_only(sink: MemorySink) -> None:
+    registry = CollectorRegistry()
+    sinks = Sinks(registry=registry)
+    lanes = [sinks.lane(sink), sinks.lane(MemorySink())]
+    labels = {sample.labels["sink"] for one in registry.collect() for sample in one.samples if "sink" in sample.labels}
+    assert (len(set(lanes)), labels) == (2, {"MemorySink"})
+    await sinks.close()

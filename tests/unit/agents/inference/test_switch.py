@@ -11,6 +11,7 @@ from callstream.agents.inference.fakes import ScriptedModel, a_call
 from callstream.agents.inference.options import InferenceOptions
 from callstream.agents.inference.switch import Switch, Switched, asked_of, rules_by_pool
 from callstream.streams.event import Usage
+from callstream.streams.replay.lineage import drawn_by
 
 POOLS = InferenceOptions.model_validate(
     {
@@ -99,4 +100,10 @@ def test_rules_see_how_long_a_request_is(request_body: Any, characters: int, ans
     asked = asked_of(a_call(request=request_body))
     assert (asked.characters, asked.answer_tokens) == (characters, answer)
     assert asked.values["tenant"] == "acme"
-    assert asked.draws_as == b"acme/mug-1"
+
+
+@pytest.mark.parametrize("task", ["mug-1~7bd32a0b46e2", "mug-1~7bd32a0b46e2~2.3", "mug-1~2.3~7bd32a0b46e2"])
+def test_what_is_made_of_a_task_draws_as_the_first_did(task: str) -> None:
+    drawn = {asked_of(a_call(task=one)).draws_as for one in ("mug-1", task)}
+    assert drawn == {drawn_by("acme", "mug-1")}
+    assert asked_of(a_call(task="mug-2")).draws_as not in drawn

@@ -7,6 +7,7 @@ import pytest
 
 from callstream.agents.inference.call import CallFailed, Reply
 from callstream.agents.inference.fakes import ScriptedModel
+from callstream.agents.inference.switch import asked_of
 from callstream.agents.matching import BadIndex, Embed, Nearest, build, embedding_chain, write
 from callstream.agents.tools import Tools
 from callstream.streams.event import Event, Usage
@@ -56,6 +57,16 @@ async def test_an_item_near_to_several_texts_is_there_once_with_the_nearest(inde
         {"score": 1.0, "text": "a mug", "item": ITEMS[0]},
         {"score": 1.0, "text": "a cup", "item": ITEMS[1]},
     ]
+
+
+@pytest.mark.parametrize("kind", ["embed", "nearest"])
+async def test_rules_of_the_pool_see_the_task_and_the_step(index: Path, kind: str) -> None:
+    model = ScriptedModel([vectors([1.0, 0.0], [0.8, 0.6])])
+    step = Embed("embedder", texts_of) if kind == "embed" else Nearest(index, "embedder", texts_of)
+    given = event("a mug", title="a cup")
+    await acted(step, model, given)
+    values = asked_of(model.calls[0]).values
+    assert (values["chain"], values["step"], values["input"]) == (given.chain, step.name, given.input)
 
 
 async def test_without_a_text_nothing_is_asked(index: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from callstream.agents.inference.call import CallFailed, Reply
 from callstream.agents.inference.fakes import ScriptedModel
+from callstream.agents.inference.switch import asked_of
 from callstream.agents.moderation import AskModeration, Decision, Judge, Matcher, ModerationRules
 from callstream.agents.tools import Tools
 from callstream.streams.event import Usage
@@ -37,6 +38,14 @@ async def test_all_texts_are_asked_about_at_once_and_the_worst_is_told() -> None
     assert outcome.output["parts"]["copy.text"]["flagged"] is False
     (call,) = model.calls
     assert (call.api, call.pool, call.request) == ("moderations", "moderation", {"input": ["A mug.", "A fight"]})
+
+
+async def test_rules_of_the_pool_see_the_task_and_the_step() -> None:
+    model = ScriptedModel([results(CALM)])
+    given = event("A mug.")
+    await asked(model, given, name="judge")
+    values = asked_of(model.calls[0]).values
+    assert (values["chain"], values["step"], values["outputs"]) == (given.chain, "judge", given.body.outputs)
 
 
 async def test_without_a_text_nothing_is_asked() -> None:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from callstream.streams.event import LAST_SECOND, TASK, End, Event, Hop
 from callstream.streams.keys import TASK_ID_PATTERN, partition_of, task_key
-from callstream.streams.replay.lineage import Manner, begin, child_of, named
+from callstream.streams.replay.lineage import Manner, begin, child_of, drawn_by, named
 from callstream.streams.wire import decode, encode
 from tests.support.events import EVENTS, TASKS, TENANTS, an_event
 
@@ -72,3 +72,10 @@ def test_answers_come_from_whoever_paid_for_them() -> None:
 
 def test_a_deadline_stays_one_that_can_be_written_down() -> None:
     assert begin(an_event(time=0.0, deadline=float(LAST_SECOND)), Manner("copy"), "c", 100.0).deadline == LAST_SECOND
+
+
+@given(TENANTS, TASKS)
+def test_what_is_made_of_a_task_draws_as_it_does_however_long_its_id_is(tenant: str, task: str) -> None:
+    child = child_of(tenant, task, NAME, 4)
+    grandchild = child_of(tenant, child, NAME, 4)
+    assert drawn_by(tenant, task) == drawn_by(tenant, child) == drawn_by(tenant, grandchild)
