@@ -77,14 +77,15 @@ class Draft:
     """What has come of an answer until now. `version` grows with each change.
 
     `begun` is how much of it the latest request goes on from, `dropped` how much was given up: in characters.
+    `in_vain` counts requests that went on from it and brought nothing.
     """
 
-    __slots__ = ("_is_old", "_pieces", "begun", "dropped", "version")
+    __slots__ = ("_before", "_is_old", "_pieces", "begun", "dropped", "in_vain", "version")
 
     def __init__(self, text: str = "") -> None:
         self._pieces = [text]
         self._is_old = False
-        self.version = self.begun = self.dropped = 0
+        self._before = self.version = self.begun = self.dropped = self.in_vain = 0
 
     @property
     def text(self) -> str:
@@ -101,8 +102,12 @@ class Draft:
     def begin(self, goes_on: bool) -> str:
         """A request is sent: what it goes on from, if it can; else what there was stays until more has come."""
         self._is_old = not goes_on and self.text != ""
-        self.begun = len(self.answer)
+        self.begun, self._before = len(self.answer), self.version
         return self.answer
+
+    def failed(self) -> None:
+        """The latest request got no whole answer."""
+        self.in_vain = self.in_vain + 1 if self.begun and self.version == self._before else 0
 
     def give_up(self) -> None:
         """What there was is of no use any more."""

@@ -29,6 +29,9 @@ NEVER_SENT = frozenset({"model", "stream", "stream_options"})
 STREAMED: Json = {"stream": True, "stream_options": {"include_usage": True}}
 NO_GOING_ON = frozenset({Kind.CONTEXT_TOO_LONG, Kind.REFUSED, Kind.REFUSED_BY_POLICY, Kind.REPLY_TOO_LONG})
 """Failures that may be due to what was gone on from."""
+NEVER_ANSWERED = frozenset({Kind.UNAVAILABLE, Kind.BROKEN_REPLY})
+MOST_IN_VAIN = 2
+"""So often in a row such a failure may have another reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,9 @@ def _joined(reply: Reply, draft: Draft, most: int) -> Reply:
 
 def _without(draft: Draft, failure: CallFailed) -> CallFailed:
     """The failure, after which what has come is given up if it may be the reason; then another try may mend it."""
-    if failure.kind not in NO_GOING_ON or not draft.text:
+    draft.failed()
+    may_be_why = failure.kind in NO_GOING_ON or (failure.kind in NEVER_ANSWERED and draft.in_vain >= MOST_IN_VAIN)
+    if not may_be_why or not draft.text:
         return failure
     went_on = draft.begun > 0
     if went_on or failure.kind == Kind.REPLY_TOO_LONG:

@@ -52,9 +52,9 @@ def at_once(text: str | None) -> Answer:
     return Answer(json.dumps({"choices": choices, "usage": USED}).encode(), kind="application/json")
 
 
-def refused(code: str, message: str = "no") -> Answer:
+def refused(code: str, message: str = "no", status: int = 400) -> Answer:
     """A request that is not taken."""
-    return Answer(json.dumps({"error": {"code": code, "message": message}}).encode(), 400, "application/json")
+    return Answer(json.dumps({"error": {"code": code, "message": message}}).encode(), status, "application/json")
 
 
 @asynccontextmanager

@@ -87,6 +87,17 @@ async def test_an_endpoint_that_does_not_go_on_after_all_is_asked_anew(answer: A
     assert reply.notes[0].startswith(f"asked anew: {len(BEGUN)} characters")
 
 
+async def test_an_endpoint_that_fails_whenever_it_is_to_go_on_is_asked_anew() -> None:
+    retry = {"attempts": 5, "first_pause_seconds": 0.01}
+    broken = refused("template_error", status=500)
+    script = [CUT, broken, broken, whole("A red mug.")]
+    async with asked(script, retry=retry) as (server, model):
+        reply = await model(streamed())
+
+    assert [len(body["messages"]) for body in server.bodies] == [1, 2, 2, 1]
+    assert reply.text == "A red mug."
+
+
 async def test_an_answer_that_grew_too_long_is_not_gone_on_with_when_it_is_asked_for_again() -> None:
     async with asked([whole("x" * 60, "x" * 60), whole("short")], max_text_bytes=100) as (_, model):
         call = streamed()
