@@ -8,7 +8,8 @@ broker that is away for news at a steady pace.
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 from faust.transport.drivers import aiokafka as driver
@@ -29,6 +30,7 @@ Faust's 1,500 the recovery of an empty table took six seconds."""
 FETCH_PAUSE_SECONDS = 0.02
 """Between two fetches of a stream that flows: what comes meanwhile comes together, at the cost of one fetch. A record
 that comes to a stream at rest does not wait."""
+CANCEL_SECONDS = 0.1
 METADATA_SECONDS = 0.1
 """Least time between two questions of a client for metadata."""
 
@@ -50,6 +52,24 @@ def paced(client: Any) -> None:
         return answered
 
     client._metadata_update = ask_later
+
+
+async def ended(fetcher: Any, close: Callable[[], Awaitable[None]]) -> None:
+    """End what an aiokafka fetcher has under way, then close it.
+
+    It cancels its requests and awaits each: where one waits for its next try, as all do with the broker away, the
+    cancellation comes out of the consumer's stop, and ends the thread before it has said that it has stopped.
+    """
+    fetcher._closed = True
+    while not fetcher._fetch_task.done():
+        # Again, since it swallows one that comes while it cancels its requests itself.
+        fetcher._fetch_task.cancel()
+        await asyncio.wait([fetcher._fetch_task], timeout=CANCEL_SECONDS)
+    pending, fetcher._pending_tasks = fetcher._pending_tasks, set()
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    await close()
 
 
 class IdempotentProducer(driver.Producer):
@@ -112,6 +132,12 @@ class PacedConsumerThread(driver.AIOKafkaConsumerThread):
                 raise
             # In a loop that is closed nobody waits for it.
             self._stopped.set()
+
+    async def on_start(self) -> None:
+        """Start the consumer, whose fetcher is to end as it should."""
+        await super().on_start()
+        consumer = self._ensure_consumer()
+        consumer._fetcher.close = partial(ended, consumer._fetcher, consumer._fetcher.close)
 
     async def on_thread_stop(self) -> None:
         """Leave the group, as aiokafka would not: who stops for good has its partitions taken over at once."""

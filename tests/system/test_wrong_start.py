@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import unused_port
 
 from callstream.settings.gather import PREFIX
+from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from tests.support.services import ROOT
 
 PATIENCE_SECONDS = 90.0
@@ -28,12 +29,11 @@ chain = Chain("wrong", input=Input, steps=(Deliver(sink="nowhere", row=lambda ev
 
 
 @pytest.mark.timeout(150)
-async def test_an_unknown_sink_is_said_in_one_line_without_a_traceback(kafka_broker: str, tmp_path: Path) -> None:
+async def test_an_unknown_sink_is_said_in_one_line_without_a_traceback(tmp_path: Path) -> None:
     # given a chain that names a sink which nobody has set
     (tmp_path / "wrong.py").write_text(CHAIN)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     environment |= {
-        "CALLSTREAM_BROKER": kafka_broker,
         "CALLSTREAM_CHAINS": '["wrong.py:chain"]',
         "CALLSTREAM_PARTITIONS": "2",
         "CALLSTREAM_DATA_FOLDER": str(tmp_path / "data"),
@@ -41,18 +41,19 @@ async def test_an_unknown_sink_is_said_in_one_line_without_a_traceback(kafka_bro
         "PYTHONPATH": str(ROOT),
     }
     # when all services start
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "callstream", "worker"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=tmp_path,
-        env=environment,
-    )
-    try:
-        _, said = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
-    finally:
-        if process.returncode is None:
-            process.kill()
+    async with EmbeddedKafka(BrokerOptions(folder=tmp_path / "kafka")) as broker:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "callstream", "worker"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=tmp_path,
+            env=environment | {"CALLSTREAM_BROKER": broker.bootstrap},
+        )
+        try:
+            _, said = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        finally:
+            if process.returncode is None:
+                process.kill()
     # then the last line says it
     lines = said.decode()
     assert process.returncode == 1
