@@ -64,6 +64,9 @@ def _problem(model: type[BaseModel], detail: ErrorDetails, gathered: Gathered) -
     if detail["type"] == "missing":
         return f"{dotted(path)}{where}: must be set"
     message = detail["msg"].removeprefix("Value error, ")
+    table = annotation_at(model, path)
+    if detail["type"] == "model_type" and isinstance(table, type) and issubclass(table, BaseModel):
+        message = f"must be a table with some of {', '.join(table.model_fields)}"
     if detail["loc"][-1:] == ("[key]",):
         message = re.sub(r"^(Input|String) should", f"the name {str(path[-1])[:SHOWN_CHARS]!r} should", message)
         detail = {**detail, "input": _set_at(gathered.values, path)}

@@ -102,6 +102,14 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().broker is None
 
 
+def test_a_value_where_a_table_belongs_is_told_what_may_stand_there(folder: Path) -> None:
+    write(folder, "[inference.budgets.tenants.shop]\nday = 2\n")
+
+    [told] = problems()
+    assert told.startswith("inference.budgets.tenants.shop.day = 2 (callstream.toml:2): must be a table with some of ")
+    assert told.endswith("warn_at, slow_at, ceiling")
+
+
 def test_an_unknown_key_is_refused_wherever_it_stands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder, "[web]\nprot = 1\n\n[logs]\nlevle = 'info'\n")
     monkeypatch.setenv("CALLSTREAM_PARTITION", "4")
