@@ -8,7 +8,7 @@ missed travels with it, and after so long it is buried.
 from dataclasses import dataclass
 
 from callstream.streams.chain import MissingVersion
-from callstream.streams.event import TASK_UNVERSIONED, Event, Failure, Json, Submission
+from callstream.streams.event import TASK_UNVERSIONED, Event, Failure, Json
 from callstream.streams.outcome import Bury
 from callstream.streams.topics import NOTIFIED, topic_of
 from callstream.streams.wire import Record, encode, epoch, timestamp
@@ -48,9 +48,7 @@ def released(event: Event) -> Event:
 
 def _remark(event: Event, missing: MissingVersion, service: str, now: float) -> Event:
     told: Json = {"chain": missing.chain, "version": missing.version, "service": service, "since": now}
-    bare = Submission(chain=event.body.submission.chain, input={})
-    body = event.with_body(submission=bare, outputs={MISSING: told}, trail=(), held=None, result=None, additions={})
-    return body.as_type(TASK_UNVERSIONED)
+    return event.saying(TASK_UNVERSIONED, MISSING, told, result=None)
 
 
 def _since(event: Event, now: float) -> float:

@@ -263,6 +263,12 @@ class Event:
         """This event as one that says something else about its task."""
         return replace(self, type=kind)
 
+    def saying(self, kind: str, name: str, told: Json, **changes: Any) -> "Event":
+        """A remark about its task: of this event's body it has, beside `changes`, only what is told under a name."""
+        bare = self.body.submission.model_copy(update={"input": {}, "callback": None})
+        body = {"submission": bare, "outputs": {name: told}, "trail": (), "held": None, "additions": {}, **changes}
+        return self.with_body(**body).as_type(kind)
+
     def with_body(self, **changes: Any) -> "Event":
         """This event with some members of its body replaced."""
         return replace(self, body=self.body.model_copy(update=changes))

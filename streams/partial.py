@@ -19,9 +19,7 @@ def remark(event: Event, number: int, step: str, text: str) -> Event:
     """The `number`-th part that is told of a task: `text` is all that a step's model has written until now."""
     start = max(0, len(text) - MOST_SHOWN)
     told: Json = {"step": step, "start": start, "characters": len(text), "text": text[start:]}
-    bare = event.body.submission.model_copy(update={"input": {}, "callback": None})
-    body = {"submission": bare, "outputs": {PARTIAL: told}, "trail": (), "waiting": None, "additions": {}}
-    return replace(event.with_body(**body), type=TASK_PARTIAL, attempt=min(number, MOST_PARTS))
+    return replace(event.saying(TASK_PARTIAL, PARTIAL, told, waiting=None), attempt=min(number, MOST_PARTS))
 
 
 def told_in(event: Event) -> Json | None:

@@ -97,6 +97,16 @@ def failure_in(error: Any, secrets: tuple[str, ...], has_begun: bool) -> CallFai
     return failed(kind, f"the endpoint broke off its answer{named}" + (f": {message}" if message else ""))
 
 
+def too_large(most: int) -> CallFailed:
+    """Of an answer whose body, or with its events, has more than so many bytes."""
+    return failed(Kind.BROKEN_REPLY, f"the answer is larger than {most:,} bytes")
+
+
+def too_long(most: int) -> CallFailed:
+    """Of an answer whose text has grown beyond so many bytes."""
+    return failed(Kind.REPLY_TOO_LONG, f"the text has more than {most:,} bytes")
+
+
 def _text(message: Any, finish_reason: str) -> str:
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, str) and content:

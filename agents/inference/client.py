@@ -1,17 +1,17 @@
 """The innermost Model: one POST to an OpenAI-compatible endpoint. No payload and no key ever reaches a log."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import aiohttp
 
 from callstream.agents.inference.admission.ratelimit import Told, told
-from callstream.agents.inference.answer import Bounds, failure_of, reply_in, reply_of
+from callstream.agents.inference.answer import Bounds, failure_of, reply_in, reply_of, too_large, too_long
 from callstream.agents.inference.call import CHAT, Call, CallFailed, Draft, Leave, Reply
 from callstream.agents.inference.failures import Kind, failed
-from callstream.agents.inference.going_on import can_go_on, gone_on
+from callstream.agents.inference.going_on import goes_on, gone_on
 from callstream.agents.inference.options import EndpointOptions, InferenceOptions
 from callstream.agents.inference.retry_after import retry_after
 from callstream.agents.inference.streamed import EVENTS, Streamed
@@ -118,7 +118,7 @@ class Client:
                 return await self._follow(route, response, draft)
             whole = await _read(response, self._bounds.response)
         if whole is None:
-            raise _too_large(self._bounds.response)
+            raise too_large(self._bounds.response)
         reply = reply_of(whole, route.options.model, route.options.name, self._bounds, call.api)
         return _joined(reply, draft, self._bounds.text) if call.stream else reply
 
@@ -129,8 +129,7 @@ class Client:
             if streamed.take(chunk):
                 await _to_the_end(response)
                 break
-        reply = reply_in(streamed.whole(), route.options.model, route.options.name, self._bounds)
-        return replace(reply, notes=(*reply.notes, *_notes(draft)))
+        return _noted(reply_in(streamed.whole(), route.options.model, route.options.name, self._bounds), draft)
 
 
 def _body(route: _Route, call: Call, draft: Draft) -> Json:
@@ -138,9 +137,8 @@ def _body(route: _Route, call: Call, draft: Draft) -> Json:
     body = {"model": route.options.model, **{k: v for k, v in call.request.items() if k not in NEVER_SENT}}
     if not call.stream or call.api != CHAT:
         return body
-    goes_on = route.options.continue_with
-    if begun := draft.begin(goes_on is not None and can_go_on(body)):
-        body = gone_on(body, begun) | (goes_on or {})
+    if begun := draft.begin(goes_on(call, route.options)):
+        body = gone_on(body, begun) | (route.options.continue_with or {})
     return body | STREAMED
 
 
@@ -148,10 +146,10 @@ def _joined(reply: Reply, draft: Draft, most: int) -> Reply:
     """An answer that came at once, behind what it goes on from."""
     text = draft.answer + reply.text
     if len(text.encode()) > most:
-        raise failed(Kind.REPLY_TOO_LONG, f"the text has more than {most:,} bytes")
+        raise too_long(most)
     if draft.text and not draft.begun:
         draft.give_up()
-    return replace(reply, text=text, notes=(*reply.notes, *_notes(draft)))
+    return _noted(replace(reply, text=text), draft)
 
 
 def _without(draft: Draft, failure: CallFailed) -> CallFailed:
@@ -168,12 +166,14 @@ def _without(draft: Draft, failure: CallFailed) -> CallFailed:
     return CallFailed(failure.kind, f"not gone on with what had come: {failure.message}", failure.after_seconds)
 
 
-def _notes(draft: Draft) -> Iterator[str]:
-    """What became of what had come before this request."""
+def _noted(reply: Reply, draft: Draft) -> Reply:
+    """The reply with what became of what had come before its request."""
+    notes = list(reply.notes)
     if draft.begun:
-        yield f"went on from {draft.begun:,} characters that an earlier request had brought"
+        notes.append(f"went on from {draft.begun:,} characters that an earlier request had brought")
     if draft.dropped:
-        yield f"asked anew: {draft.dropped:,} characters that earlier requests had brought are not used"
+        notes.append(f"asked anew: {draft.dropped:,} characters that earlier requests had brought are not used")
+    return replace(reply, notes=tuple(notes))
 
 
 async def _at_the_last_moment(body: bytes, permit: Leave) -> AsyncIterator[bytes]:
@@ -205,10 +205,6 @@ async def _to_the_end(response: aiohttp.ClientResponse) -> None:
     with suppress(TimeoutError, aiohttp.ClientError, OSError):
         async with asyncio.timeout(END_SECONDS):
             await response.content.read(1)
-
-
-def _too_large(most: int) -> CallFailed:
-    return failed(Kind.BROKEN_REPLY, f"the answer is larger than {most:,} bytes")
 
 
 def _route(endpoint: EndpointOptions) -> _Route:

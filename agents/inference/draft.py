@@ -50,14 +50,13 @@ class Drafts:
             kept = state.receipt_of(call.cell.value, call.id)
             # A step before may have been taken anew: what had come is no beginning of an answer to another prompt.
             told = _Told(_digest(call))
-            draft = Draft(kept.draft if kept is not None and kept.asked == told.asked else "")
-            call = replace(call, draft=draft)
-            keeper = asyncio.create_task(self._keep(call, draft, told, teller() if call.shown else None))
+            call = replace(call, draft=Draft(kept.draft if kept is not None and kept.asked == told.asked else ""))
+            keeper = asyncio.create_task(self._keep(call, told, teller() if call.shown else None))
             try:
                 return await inner(call)
             except CallFailed:
                 keeper.cancel()
-                await self._keep_part(call, draft, told, None)
+                await self._keep_part(call, told, None)
                 raise
             finally:
                 keeper.cancel()
@@ -67,18 +66,18 @@ class Drafts:
 
         return drafted
 
-    async def _keep(self, call: Call, draft: Draft, told: _Told, tell: Tell | None) -> None:
+    async def _keep(self, call: Call, told: _Told, tell: Tell | None) -> None:
         """Keep a part whenever there is more, until cancelled or the task's partition has gone."""
         while True:
             await self._sleep(self._seconds)
-            if not await self._keep_part(call, draft, told, tell):
+            if not await self._keep_part(call, told, tell):
                 return
 
-    async def _keep_part(self, call: Call, draft: Draft, told: _Told, tell: Tell | None) -> bool:
+    async def _keep_part(self, call: Call, told: _Told, tell: Tell | None) -> bool:
         """Whether more may be kept."""
-        if draft.version == told.version:
+        version, text = call.draft.version, call.draft.text
+        if version == told.version:
             return True
-        version, text = draft.version, draft.text
         number = 0
 
         def keep(row: Json | None) -> Json | None:

@@ -21,24 +21,26 @@ def can_go_on(request: Json) -> bool:
     return not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant"
 
 
+def goes_on(call: Call, endpoint: EndpointOptions) -> bool:
+    """Whether an endpoint may be asked to go on from what the call's earlier requests have brought."""
+    may = call.stream and not call.second and call.api == CHAT
+    return may and endpoint.continue_with is not None and can_go_on(call.request)
+
+
 def gone_on(request: Json, begun: str) -> Json:
     """The request that goes on from what has begun."""
     return {**request, "messages": [*request["messages"], {"role": "assistant", "content": begun}]}
 
 
-def reserved(estimator: Estimator, call: Call, endpoints: Iterable[EndpointOptions]) -> Reservation:
+def reserved(estimator: Estimator, model: str, call: Call, endpoints: Iterable[EndpointOptions]) -> Reservation:
     """What a call may take, which goes on from its draft where one of the endpoints can; what fits none is cut.
 
     Of such a request nothing is to be learned by its tokens: `size` is unset.
     """
-    known = tuple(endpoints)
-    model = known[0].model
     plain = estimator.reserve(model, call.request)
-    able = [one.context_tokens for one in known if one.continue_with is not None]
-    if not able or not call.stream or call.second or call.api != CHAT or not call.draft.text:
-        return plain
-    if not can_go_on(call.request):
+    sizes = [one.context_tokens for one in endpoints if goes_on(call, one)] if call.draft.text else []
+    if not sizes:
         return plain
     whole = estimator.reserve(model, gone_on(call.request, call.draft.text))
-    fits = any(size is None or whole.total <= size for size in able)
+    fits = any(size is None or whole.total <= size for size in sizes)
     return Reservation(whole.tokens_in, whole.tokens_out) if fits else plain

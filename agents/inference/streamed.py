@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from callstream.agents.inference.answer import Bounds, failure_in
+from callstream.agents.inference.answer import Bounds, failure_in, too_large, too_long
 from callstream.agents.inference.call import Draft
 from callstream.agents.inference.failures import Kind, failed
 from callstream.streams import strict_json
@@ -42,7 +42,7 @@ class Streamed:
         """Whether the answer has come to its end. Raises CallFailed for what is no answer."""
         self._taken += len(chunk)
         if self._taken > self._most:
-            raise failed(Kind.BROKEN_REPLY, f"the answer is larger than {self._most:,} bytes")
+            raise too_large(self._most)
         for data in self._events(chunk):
             if data == DONE:
                 self._done = True
@@ -111,5 +111,5 @@ class Streamed:
         if text:
             self._text_bytes += len(text.encode())
             if self._text_bytes > self._bounds.text:
-                raise failed(Kind.REPLY_TOO_LONG, f"the text has more than {self._bounds.text:,} bytes")
+                raise too_long(self._bounds.text)
             self._draft.add(text)

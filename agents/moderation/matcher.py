@@ -27,8 +27,8 @@ from callstream.streams.event import Json
 
 MOST_FINDINGS = 50
 MOST_QUOTED = 80
-MOST_TOLD = 3
 """Characters of the matched text that a finding repeats."""
+MOST_TOLD = 3
 
 Span = tuple[int, int]
 Hit = tuple[Rule, Span]

@@ -1,7 +1,5 @@
 """What review sends beside what follows from a verdict: the timer for a due time, a remark for who shows the task."""
 
-from dataclasses import replace
-
 from callstream.streams import topics
 from callstream.streams.event import TASK_REVIEWED, Event
 from callstream.streams.outcome import Reviewed
@@ -17,13 +15,5 @@ def beside(event: Event, outcome: Reviewed) -> list[Record]:
         due, at = outcome.due
         records.append(delayed(encode(due, topic_of(topics.VERDICTS)), at))
     if outcome.told is not None:
-        bare = event.body.submission.model_copy(update={"input": {}, "callback": None})
-        told = {
-            "submission": bare,
-            "outputs": {topics.REVIEW: outcome.told},
-            "trail": (),
-            "held": None,
-            "additions": {},
-        }
-        records.append(encode(replace(event.with_body(**told), type=TASK_REVIEWED), topic_of(topics.NOTIFIED)))
+        records.append(encode(event.saying(TASK_REVIEWED, topics.REVIEW, outcome.told), topic_of(topics.NOTIFIED)))
     return records

@@ -8,7 +8,7 @@ from functools import partial
 from callstream.stub import tokens
 from callstream.stub.chance import digest
 from callstream.stub.errors import bad_request
-from callstream.stub.prompt import Message, directives, read_brief
+from callstream.stub.prompt import Message, directives, instructions, read_brief
 from callstream.stub.reply import is_asked_for, write_reply
 from callstream.stub.shaped import schema_of, shaped
 from callstream.stub.translation import translate
@@ -104,7 +104,7 @@ def _reply(
         text = json.dumps(shaped(schema, messages[-1].text, seed, put), ensure_ascii=False)
     else:
         brief = read_brief(messages)
-        system = "\n".join(message.text for message in messages if message.role in ("system", "developer"))
+        system = instructions(messages)
         if brief.translate:
             text = translate(brief.text, brief.language, brief.terms)
         else:

@@ -114,10 +114,15 @@ def last_user_text(messages: tuple[Message, ...]) -> str:
     return messages[-1].text if messages else ""
 
 
+def instructions(messages: tuple[Message, ...]) -> str:
+    """What the system or the developer says, one message after another."""
+    return "\n".join(message.text for message in messages if message.role in ("system", "developer"))
+
+
 def read_brief(messages: tuple[Message, ...]) -> Brief:
     """The brief of a conversation; whatever is missing stays at its default."""
     text = last_user_text(messages)
-    system = "\n".join(message.text for message in messages if message.role in ("system", "developer"))
+    system = instructions(messages)
     found = _attributes(text)
     translate = bool(_TRANSLATION.search(system))
     named = language_code(found.pop("language", ("",))[0], translate) or _target(system, translate)

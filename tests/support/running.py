@@ -229,6 +229,12 @@ class System:
         """The catalogue's SQLite file."""
         return self.folder / "catalogue.db"
 
+    def ask_stub(self, *pools: str) -> None:
+        """Give each of these pools one endpoint, the stub, which it calls by the pool's name."""
+        for pool in pools:
+            endpoint = {"name": pool, "base_url": self.stub.url, "model": pool}
+            self.settings[("inference", "pools", pool, "endpoints")] = [endpoint]
+
     async def start(
         self,
         services: Sequence[str] = (),

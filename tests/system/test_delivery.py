@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from callstream.agents.delivery import (
     DatabaseUnusable,
     DeliveryOptions,
-    Sinks,
     WriteBack,
     make_engine,
     prepare_database,
@@ -28,26 +27,12 @@ from callstream.agents.delivery.schema import catalogue, catalogue_history, chai
 from callstream.agents.delivery.store import CatalogueStore
 from callstream.streams.event import Body, Event, Hop, Submission, Usage
 from callstream.streams.outcome import Bury, Forward, Retry
+from tests.support.delivering import NoCell, Tools
 from tests.support.postgres import Postgres, postgres
 
 __all__ = ["postgres"]
 
 _numbers = count(1)
-
-
-class Tools:
-    """As much of the worker's tools as delivery takes."""
-
-    def __init__(self, database: AsyncEngine) -> None:
-        self.database = database
-        self.sinks = Sinks()
-
-
-class NoCell:
-    value = None
-
-    async def save(self, value: object) -> None:
-        raise AssertionError("delivery keeps nothing")
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

@@ -15,12 +15,13 @@ from sqlalchemy import Connection, Table, inspect, text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callstream.agents.delivery import DeliveryOptions, Sinks, WriteBack, make_engine, prepare_database
+from callstream.agents.delivery import DeliveryOptions, WriteBack, make_engine, prepare_database
 from callstream.agents.delivery.migrate import MIGRATIONS
 from callstream.agents.delivery.schema import chain_log, inference_log
 from callstream.streams.event import Body, Event, Failure, Hop, Submission, Usage
 from callstream.streams.outcome import Forward
 from callstream.streams.spend import Spend, SpendKind
+from tests.support.delivering import NoCell, Tools
 from tests.support.postgres import Postgres, postgres
 
 __all__ = ["postgres"]
@@ -52,21 +53,6 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     engine = make_engine(options)
     yield engine
     await engine.dispose()
-
-
-class Tools:
-    """As much of the worker's tools as delivery takes."""
-
-    def __init__(self, database: AsyncEngine) -> None:
-        self.database = database
-        self.sinks = Sinks()
-
-
-class NoCell:
-    value = None
-
-    async def save(self, value: object) -> None:
-        raise AssertionError("delivery keeps nothing")
 
 
 def hop(step: str, seconds: float, **more: Any) -> Hop:

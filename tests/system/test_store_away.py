@@ -13,7 +13,7 @@ from sqlalchemy import event as sql_events
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from callstream.agents.delivery import CatalogueSink, Deliver, DeliveryOptions, Sinks, make_engine, prepare_database
+from callstream.agents.delivery import CatalogueSink, Deliver, DeliveryOptions, make_engine, prepare_database
 from callstream.agents.delivery.schema import catalogue, chain_log
 from callstream.agents.steps import StepRole
 from callstream.streams.chain import Chain, Chains
@@ -21,6 +21,7 @@ from callstream.streams.event import Event
 from callstream.streams.keys import partition_of
 from callstream.streams.topics import topic_of
 from callstream.streams.wire import encode
+from tests.support.delivering import Tools
 from tests.support.kafka import Send, produce
 from tests.support.postgres import Postgres, postgres
 from tests.support.services import (
@@ -44,14 +45,6 @@ __all__ = ["postgres"]
 AT_ONCE, PAUSE_SECONDS = 50, 0.25
 LEAD_SECONDS = 2.0
 """For which tasks come before it is stopped, and after it is back."""
-
-
-class Tools:
-    """As much of the worker's tools as delivery takes."""
-
-    def __init__(self, database: AsyncEngine) -> None:
-        self.database = database
-        self.sinks = Sinks()
 
 
 @pytest.fixture

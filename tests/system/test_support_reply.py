@@ -20,9 +20,7 @@ MESSAGES: list[dict[str, Any]] = [json.loads(line) for line in (EXAMPLE / "messa
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     async with running_system(tmp_path_factory.mktemp("reply"), (f"{EXAMPLE / 'reply.py'}:chain",)) as made:
-        for pool in ("large", "small"):
-            endpoint = {"name": pool, "base_url": made.stub.url, "model": pool}
-            made.settings[("inference", "pools", pool, "endpoints")] = [endpoint]
+        made.ask_stub("large", "small")
         await made.start()
         yield made
 

@@ -28,9 +28,7 @@ SAID: list[Json] = [{"verdict": "reject", "reason": "no"}, {"verdict": "edit", "
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
     async with running_system(tmp_path_factory.mktemp("translate"), (f"{EXAMPLE / 'catalogue.py'}:chain",)) as made:
-        for pool in ("translator", "embedder"):
-            endpoint = {"name": pool, "base_url": made.stub.url, "model": pool}
-            made.settings[("inference", "pools", pool, "endpoints")] = [endpoint]
+        made.ask_stub("translator", "embedder")
         await made.start()
         yield made
 

@@ -103,7 +103,8 @@ class Gate:
                 Kind.REFUSED, f"pool {self.name} has limits, of which only service infer has shares: run the step there"
             )
         now = self._clock()
-        estimate = reserved(self._estimator, call, [desk.options for desk in self.desks])
+        model = self.desks[0].options.model
+        estimate = reserved(self._estimator, model, call, (desk.options for desk in self.desks))
         amount = Amount(estimate.tokens_in, estimate.tokens_out)
         self._numbers += 1
         place = f"{call.id}#{self._numbers}"

@@ -14,6 +14,7 @@ from callstream.streams.chain import Chain, Chains
 from callstream.streams.event import TASK_UNDO, Body, End, Event, Submission, Undoing
 from callstream.streams.outcome import Bury, Forward, Outcome, Retry
 from callstream.streams.wire import Record
+from tests.support.delivering import NoCell
 from tests.support.events import Input
 
 
@@ -26,13 +27,6 @@ class Tools:
     @property
     def database(self) -> AsyncEngine:
         raise AssertionError("no database is used")
-
-
-class NoCell:
-    value = None
-
-    async def save(self, value: object) -> None:
-        raise AssertionError("delivery keeps nothing")
 
 
 def event(task: str = "mug-1", **given: Any) -> Event:

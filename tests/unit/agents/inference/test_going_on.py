@@ -34,9 +34,9 @@ def test_what_has_no_shape_and_no_beginning_of_its_own_can_go_on(request_: dict[
 def test_what_is_gone_on_with_is_reserved_as_a_part_of_the_prompt() -> None:
     call = a_call(stream=True, draft=Draft(BEGUN))
     able, unable = endpoint(continue_with={}), endpoint(name="other")
-    plain = reserved(Estimator(), call, [unable])
+    plain = reserved(Estimator(), "m", call, [unable])
 
-    for going_on in (reserved(Estimator(), call, [unable, able]), reserved(Estimator(), call, [able])):
+    for going_on in (reserved(Estimator(), "m", call, [unable, able]), reserved(Estimator(), "m", call, [able])):
         assert going_on.tokens_in > plain.tokens_in + 1000
         assert going_on.size is None
     for other in (
@@ -44,7 +44,7 @@ def test_what_is_gone_on_with_is_reserved_as_a_part_of_the_prompt() -> None:
         a_call(stream=True),
         a_call(stream=True, second=True, draft=Draft(BEGUN)),
     ):
-        assert reserved(Estimator(), other, [able]) == plain
+        assert reserved(Estimator(), "m", other, [able]) == plain
     assert plain.size is not None
 
 
@@ -52,4 +52,4 @@ def test_what_would_fit_no_endpoint_that_goes_on_is_reserved_as_if_it_were_asked
     call = a_call(stream=True, draft=Draft(BEGUN))
     small = endpoint(continue_with={}, context_tokens=1200)
 
-    assert reserved(Estimator(), call, [small]) == Estimator().reserve("m", call.request)
+    assert reserved(Estimator(), "m", call, [small]) == Estimator().reserve("m", call.request)
