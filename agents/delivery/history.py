@@ -2,6 +2,9 @@
 
 All of it happens in the transaction of the write or of the undo. A row taken back gives way to the newest that is left,
 so tasks may be undone in any order.
+
+Both lock the product's row of the catalogue before they touch its history: a write that saw the row that an undo is
+taking back would keep it anew. In one order, so that neither waits for the other in a circle.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +30,8 @@ class History:
         insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         keys = [column.name for column in catalogue_history.primary_key]
         # A WHERE, because SQLite would take ON CONFLICT for a join of the SELECT.
-        replaced = select(*catalogue.columns).where(_is_product(catalogue), literal_column("1") == 1)
+        stands = select(*catalogue.columns).where(_is_product(catalogue), literal_column("1") == 1)
+        replaced = stands.with_for_update()
         self._replaced = insert(catalogue_history).from_select(_COLUMNS, replaced).on_conflict_do_nothing()
         written = insert(catalogue_history)
         values = {name: written.excluded[name] for name in _COLUMNS if name not in keys}
@@ -55,22 +59,23 @@ class History:
         own = and_(
             catalogue_history.c.tenant == tenant, catalogue_history.c.task == task, catalogue_history.c.step == step
         )
-        gone = await connection.execute(delete(catalogue_history).where(own).returning(catalogue_history.c.product))
-        products = sorted(gone.scalars())
-        for product in products:
-            await self._restore(connection, tenant, product, task)
-        return products
-
-    async def _restore(self, connection: AsyncConnection, tenant: str, product: str, task: str) -> None:
-        """Have the newest row that is left in place of the task's, unless another one stands there already."""
-        here = and_(catalogue.c.tenant == tenant, catalogue.c.product == product)
-        stands = (await connection.execute(select(catalogue.c.task).where(here).with_for_update())).scalar()
-        if stands != task:
-            return
-        place = {"of_tenant": tenant, "of_product": product}
-        before = (await connection.execute(self._newest, place)).mappings().first()
-        change = delete(catalogue) if before is None else update(catalogue).values(**before)
-        await connection.execute(change.where(here))
+        mine = select(catalogue_history.c.product).where(own).order_by(catalogue_history.c.product)
+        taken = []
+        for product in (await connection.execute(mine)).scalars().all():
+            here = and_(catalogue.c.tenant == tenant, catalogue.c.product == product)
+            stands = (await connection.execute(select(catalogue.c.task).where(here).with_for_update())).scalar()
+            gone = await connection.execute(
+                delete(catalogue_history).where(own, catalogue_history.c.product == product)
+            )
+            if not gone.rowcount:
+                continue
+            taken.append(product)
+            if stands == task:
+                place = {"of_tenant": tenant, "of_product": product}
+                before = (await connection.execute(self._newest, place)).mappings().first()
+                change = delete(catalogue) if before is None else update(catalogue).values(**before)
+                await connection.execute(change.where(here))
+        return taken
 
 
 def _is_product(table: Table) -> Any:

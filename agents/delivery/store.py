@@ -9,6 +9,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from callstream.agents.delivery.history import History
+from callstream.agents.delivery.options import BEGIN
 from callstream.agents.delivery.rows import Write
 from callstream.agents.delivery.schema import catalogue, chain_log, inference_log
 
@@ -23,6 +24,8 @@ class CatalogueStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # What reads before it writes would find SQLite changed since, and not be let write.
+        self._writing = engine.execution_options(**{BEGIN: "BEGIN IMMEDIATE"})
         self._history = History(engine)
         self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         self._catalogue = self._upsert(catalogue, newer_only=True)
@@ -36,7 +39,7 @@ class CatalogueStore:
         inference = [row for write in ordered for row in write.inference]
         chain = [row for write in ordered for row in write.chain]
         kept = [write.catalogue for write in ordered if write.keeps]
-        async with self._engine.begin() as connection:
+        async with self._writing.begin() as connection:
             if kept:
                 await self._history.keep(connection, kept)
             await connection.execute(self._catalogue, [write.catalogue for write in ordered])
@@ -47,7 +50,7 @@ class CatalogueStore:
 
     async def take_back(self, tenant: str, task: str, step: str) -> list[str]:
         """Undo what a step of a task wrote into the catalogue; gives the products. Both logs keep what was done."""
-        async with self._engine.begin() as connection:
+        async with self._writing.begin() as connection:
             return await self._history.take_back(connection, tenant, task, step)
 
     async def has(self, tenant: str, task: str, step: str) -> bool:
@@ -66,7 +69,7 @@ class CatalogueStore:
         for log in (inference_log, chain_log):
             keys = list(log.primary_key.columns)
             old = select(*keys).where(log.c.ended < before).limit(most - gone)
-            async with self._engine.begin() as connection:
+            async with self._writing.begin() as connection:
                 done = await connection.execute(delete(log).where(tuple_(*keys).in_(old)))
             gone += max(0, done.rowcount)
             if gone >= most:

@@ -22,7 +22,7 @@ from callstream.agents.delivery import (
     make_engine,
     prepare_database,
 )
-from callstream.agents.delivery.history import MOST_KEPT
+from callstream.agents.delivery.history import MOST_KEPT, History
 from callstream.agents.delivery.schema import catalogue, catalogue_history, chain_log, inference_log, metadata
 from callstream.agents.delivery.store import CatalogueStore
 from callstream.streams.event import Body, Event, Hop, Submission, Usage
@@ -362,6 +362,39 @@ async def test_writes_and_undos_of_two_workers_at_once_leave_the_newest_that_was
     await other.dispose()
     expected = {f"p-{p}": str(max(n for n in range(60) if n % 5 == p and n % 3 == 0)) for p in range(5)}
     assert await texts(engine) == expected
+
+
+async def test_a_row_that_is_being_taken_back_is_not_kept_by_a_write_that_replaces_it(postgres: Postgres) -> None:
+    url = postgres.create(f"test_{next(_numbers)}")
+    await prepare_database(options_of(url))
+    engine, other = engine_of(url), engine_of(url)
+    step = await undoing(engine)
+    for number, task in enumerate("ab"):
+        await step.act(event(task, f"of {task}", float(number)), NoCell())
+    # given an undo whose transaction is still open, and a write that waits for it
+    async with other.begin() as connection:
+        assert await History(other).take_back(connection, "acme", "b", step.name) == ["mug"]
+        write = asyncio.create_task(step.act(event("c", "of c", 2.0), NoCell()))
+        await until_one_waits(engine)
+    assert isinstance(await write, Forward)
+    # when that write is undone too, then what was taken back before does not stand again
+    await step.undo(event("c"), NoCell())
+    assert await texts(engine) == {"mug": "of a"}
+    await other.dispose()
+    await engine.dispose()
+
+
+async def until_one_waits(engine: AsyncEngine) -> None:
+    # of one database only, and each time in a transaction of its own, which sees what is now
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    async with asyncio.timeout(10.0):
+        while True:
+            async with engine.connect() as connection:
+                if (await connection.execute(waiting)).scalar():
+                    return
+            await asyncio.sleep(0.01)
 
 
 async def test_a_sandbox_writes_nothing_and_says_what_it_would_have_written(engine: AsyncEngine) -> None:
