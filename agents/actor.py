@@ -27,8 +27,6 @@ log = logging.getLogger("callstream.actor")
 
 CANCELLED_SECONDS = 5.0
 """How long a drain waits for what it has cancelled."""
-TAKEN_IN_A_ROW = 4
-"""After so many the others of the process get a turn: what is queued is handed over without a pause."""
 SHELTERED_AT = 1_024
 """Unacknowledged events at which those that are worked on are put into the lot too: the log is read on behind them."""
 LOT_SECONDS = 0.25
@@ -110,8 +108,6 @@ class Actor:
                 continue
             self.taken += 1
             self._take(Job(delivery, ticket) if self.aside is None else self.aside.job(delivery, ticket), ticket)
-            if self.taken % TAKEN_IN_A_ROW == 0:
-                await asyncio.sleep(0)
             while not self._reads_on(delivery):
                 await self._wait_for_change()
 

@@ -31,6 +31,7 @@ from callstream.streams.cluster import Cluster
 from callstream.streams.engine_options import EngineOptions
 from callstream.streams.flow import SteadyFlow
 from callstream.streams.foreseen import Foreseen
+from callstream.streams.in_a_row import take_in_a_row
 from callstream.streams.keys import partition_of
 from callstream.streams.monitor import QuietMonitor
 from callstream.streams.outstanding import Outstanding, Overdue
@@ -41,6 +42,7 @@ from callstream.streams.watchdog import Stalled, Watchdog, stood_still
 from callstream.streams.wire import MAX_RECORD_BYTES, Headers, LogUnavailable, Record
 
 log = logging.getLogger("callstream.engine")
+
 
 BEAT_SECONDS = 0.5
 LEASE_SHARE = 0.8
@@ -102,6 +104,7 @@ class ServiceApp(faust.App):
 
     def __init__(self, service: str, options: EngineOptions, layout: "Layout", **faust_options: Any) -> None:
         require_compiled_streams()
+        take_in_a_row()
         layout.folder.mkdir(parents=True, exist_ok=True)
         self.service_name = service
         self.options = options

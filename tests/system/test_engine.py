@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import pytest
 
 from callstream.streams.chain import Cell
 from callstream.streams.event import Event
+from callstream.streams.in_a_row import MOST_IN_A_ROW
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.outcome import Forward, Outcome
 from callstream.streams.ownership import LostOwnership
@@ -35,6 +37,7 @@ from tests.support.services import (
     worker_process,
 )
 
+BACKLOG = 200
 PATIENT = OPTIONS.model_copy(update={"handover_seconds": 0.5})
 
 
@@ -189,3 +192,33 @@ async def test_a_worker_that_stood_still_writes_nothing_any_more_and_ends(kafka_
 def lines(file: Path) -> list[str]:
     """The lines of a file that may not be there yet."""
     return file.read_text().splitlines() if file.exists() else []
+
+
+async def test_events_that_are_there_are_taken_in_a_row_and_others_have_their_turns(
+    kafka_broker: str, tmp_path: Path
+) -> None:
+    # given a backlog, and something that counts the turns of the loop
+    turns, taken_in = 0, []
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def look(_event: Event, _state: Cell) -> Outcome:
+        taken_in.append(turns)
+        return Forward()
+
+    service = await Workshop(kafka_broker, tmp_path).build(unique("row"), look, options=PATIENT)
+    for number in range(BACKLOG):
+        await service.submit(task_at(0, number))
+    counting = asyncio.create_task(count())
+    # when it is worked on
+    async with running(service):
+        await until(lambda: len(taken_in) == BACKLOG, "all are done")
+    counting.cancel()
+    # then one turn serves many, and none serves all
+    of_a_turn = Counter(taken_in)
+    assert len(of_a_turn) < BACKLOG / 4
+    assert max(of_a_turn.values()) <= MOST_IN_A_ROW

@@ -11,8 +11,8 @@ ORDER = ("streams", "tables", "agents", "callstream.web", "callstream")
 # Who may use a library; a name covers what lies under it. A new entry is a decision: its commit says why.
 ONLY = {
     "faust": """
-        streams.engine streams.monitor streams.transport tables.durable tables.profiles tables.recovery agents.hosting
-        callstream.app
+        streams.engine streams.in_a_row streams.monitor streams.transport tables.durable tables.profiles tables.recovery
+        agents.hosting callstream.app
     """,
     "aiokafka": """
         streams.broadcast streams.broker streams.cluster streams.compacted streams.declare streams.engine streams.lag
