@@ -421,7 +421,7 @@ async def test_a_full_table_reads_no_further_and_lets_go_what_is_resumed() -> No
     controls, rows = after(copy, shop), MemoryRows()
     room = Waitroom(controls, rows, most=3)
     deliveries = await room.read(
-        an_event(task="c-1", chain="copy"), *(an_event(task=f"s-{number}", sequence=2) for number in range(20))
+        an_event(task="c-1", chain="copy"), *(an_event(task=f"s-{number}", sequence=2) for number in range(60))
     )
     assert room.sent() == []
     assert len(list(rows.scan(0))) <= room.actor.taken < len(deliveries)
