@@ -1,9 +1,9 @@
 """What a step may know of the time that is left to it, without a clock of its own."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+from callstream.agents.within import Within
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,6 @@ def haste() -> Haste:
     return _current.get()
 
 
-@contextmanager
-def hasten(given: Haste) -> Iterator[None]:
+def hasten(given: Haste) -> Within[Haste]:
     """What runs in here is in such haste."""
-    token = _current.set(given)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return Within(_current, given)

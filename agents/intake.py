@@ -83,7 +83,7 @@ class Intake:
     def _started(self, event: Event, chain: Chain, moment: float) -> Resume:
         submission: Submission = event.body.submission
         validated = submission.model_copy(update={"input": chain.validate_input(submission.input)})
-        started = replace(event, chain=chain.name, version=chain.version, sequence=0, time=moment, attempt=1)
+        started = event.changed(chain=chain.name, version=chain.version, sequence=0, time=moment, attempt=1)
         return Resume(started.with_body(submission=validated, outputs={}, trail=()), Forward())
 
 
@@ -92,7 +92,7 @@ def _with_deadline(event: Event, chain: Chain, moment: float) -> Event:
     begins = max(moment, event.run_at or moment)
     if event.deadline is None:
         seconds = chain.deadline_seconds
-        return event if seconds is None else replace(event, deadline=min(begins + seconds, LAST_SECOND))
+        return event if seconds is None else event.changed(deadline=min(begins + seconds, LAST_SECOND))
     if event.deadline > begins + LONGEST_DEADLINE_SECONDS:
         raise InvalidInput("attribute 'expirytime' must lie within a year from when the task was handed in")
     return event

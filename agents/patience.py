@@ -4,9 +4,12 @@ A call may wait for its turn for as long as the task's deadline allows; that is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
+
+from callstream.agents.within import Within
 
 
 class Patience:
@@ -35,15 +38,21 @@ class Patience:
 _current: ContextVar[Patience | None] = ContextVar("patience", default=None)
 
 
-@asynccontextmanager
-async def patience(seconds: float) -> AsyncIterator[asyncio.Timeout]:
+class patience:
     """As `asyncio.timeout`, but for the time that is spent within `uncounted`."""
-    async with asyncio.timeout(seconds) as limit:
-        token = _current.set(Patience(limit))
-        try:
-            yield limit
-        finally:
-            _current.reset(token)
+
+    def __init__(self, seconds: float) -> None:
+        self._limit = asyncio.timeout(seconds)
+        self._within = Within(_current, Patience(self._limit))
+
+    async def __aenter__(self) -> asyncio.Timeout:
+        await self._limit.__aenter__()
+        self._within.__enter__()
+        return self._limit
+
+    async def __aexit__(self, *raised: Any) -> None:
+        self._within.__exit__(*raised)
+        await self._limit.__aexit__(*raised)
 
 
 @contextmanager

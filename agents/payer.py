@@ -1,11 +1,10 @@
 """For whom a step's calls are paid: set by who runs the step, so that no step has to say it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from callstream.agents.inference.receipts_state import spent_by
+from callstream.agents.within import Within
 from callstream.streams.event import Event, Json
 from callstream.streams.spend import Spends
 
@@ -39,11 +38,6 @@ def payer() -> Payer:
     return _current.get()
 
 
-@contextmanager
-def paid_for(event: Event) -> Iterator[None]:
+def paid_for(event: Event) -> Within[Payer]:
     """Calls in here are paid for this event's task."""
-    token = _current.set(Payer(event.chain, round_of(event)))
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return Within(_current, Payer(event.chain, round_of(event)))

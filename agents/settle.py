@@ -207,7 +207,7 @@ def _back(event: Event, done: Event, to: str, chain: Chain) -> Event:
     step = chain.step(event.sequence)
     if step is None or step.regenerates != to:
         raise ValueError(f"a way back to {to!r}, which the step does not declare")
-    return replace(done, sequence=chain.sequence_of(to, event.sequence))
+    return done.changed(sequence=chain.sequence_of(to, event.sequence))
 
 
 def _fan_out(event: Event, outcome: FanOut, work: Work, chains: Chains) -> list[Record]:
@@ -236,7 +236,7 @@ def _routed(event: Event, done: Event, chain: Chain) -> tuple[Event, Route | Non
         return done, None
     route = choose(chain.routes[name], done, name)
     if route.to not in (None, END):
-        done = replace(done, sequence=chain.sequence_of(str(route.to), event.sequence))
+        done = done.changed(sequence=chain.sequence_of(str(route.to), event.sequence))
     hop = done.body.trail[-1]
     noted = hop.model_copy(update={"notes": (*hop.notes, line(route.note))[-MAX_NOTES:]})
     return done.with_body(trail=(*done.body.trail[:-1], noted)), route
@@ -263,7 +263,7 @@ def _cancelled(event: Event, outcome: Cancelled, work: Work, chains: Chains) -> 
         last = event.sequence
     trail = (*event.body.trail[: MAX_HOPS - 1], _hop(work, outcome))
     failure = Failure(kind="cancelled", message=line(outcome.reason), step=work.step)
-    done = _next(replace(event.with_body(trail=trail, waiting=None), sequence=last))
+    done = _next(event.with_body(trail=trail, waiting=None).changed(sequence=last))
     if not outcome.rollback:
         return _terminal(done, End.CANCELLED, chains, failure)
     back = rollback.undo(done.with_body(failure=failure), event.sequence, End.CANCELLED, chains, done.sequence)
@@ -325,7 +325,7 @@ def attempt_of(number: int, ended: float, outcome: Retry | Bury) -> Attempt:
 def _taken_up(event: Event, topic: str) -> Record:
     """A redriven event; one whose body the letter has by reference goes on with that body, and not with its own."""
     extensions = {name: value for name, value in event.extensions.items() if name != BODY_REF}
-    record = encode(replace(event, extensions=extensions), topic)
+    record = encode(event.changed(extensions=extensions), topic)
     reference = event.extensions.get(BODY_REF)
     return record if reference is None else record.by_reference(reference)
 
@@ -358,7 +358,7 @@ def _object(given: Json, name: str) -> Json:
 
 
 def _next(event: Event) -> Event:
-    return replace(event, sequence=min(event.sequence + 1, MAX_SEQUENCE), attempt=1, type=TASK)
+    return event.changed(sequence=min(event.sequence + 1, MAX_SEQUENCE), attempt=1, type=TASK)
 
 
 def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -> list[Record]:
@@ -393,7 +393,7 @@ def _undone(event: Event, undoing: Undoing, outcome: Outcome, work: Work, chains
     trail = (*event.body.trail, hop)[:MAX_HOPS]
     done = _next(event.with_body(trail=trail, waiting=None))
     back = rollback.undo(done, undoing.step - 1, undoing.end, chains, undoing.number)
-    ended = done if undoing.number is None else replace(done, sequence=undoing.number)
+    ended = done if undoing.number is None else done.changed(sequence=undoing.number)
     then = [back] if back is not None else _terminal(ended, undoing.end, chains, event.body.failure)
     if isinstance(outcome, Forward):
         return [*_foreign(outcome), *then]

@@ -4,7 +4,6 @@ A copy is a task of its own, of low priority and without a callback, that ends a
 """
 
 import re
-from dataclasses import replace
 
 from callstream.agents.control.ancestry import ANCESTRY
 from callstream.agents.joining.subtasks import PLACE
@@ -24,7 +23,7 @@ def copy_for(event: Event, step: str, chain: Chain) -> Event | None:
     if not _ID.match(task):
         return None
     submission = event.body.submission.model_copy(update={"callback": None})
-    copy = replace(event, task=task, sequence=chain.sequence_of(step, 0), priority=Priority.LOW, attempt=1)
+    copy = event.changed(task=task, sequence=chain.sequence_of(step, 0), priority=Priority.LOW, attempt=1)
     marked = copy.extended(**{SHADOW: step, PARENT: event.task, PLACE: None, SUBTASKS: None, ANCESTRY: None})
     return marked.with_body(submission=submission, trail=(), held=None)
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from callstream.agents.within import Within
+
 Mark = tuple[float, float, float]
 
 
@@ -37,14 +39,9 @@ class Spent:
 _current: ContextVar[Spent | None] = ContextVar("spent", default=None)
 
 
-@contextmanager
-def tracked(mine: Spent) -> Iterator[None]:
+def tracked(mine: Spent) -> Within[Spent | None]:
     """The account for what happens in here, and in tasks that are started here."""
-    token = _current.set(mine)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return Within(_current, mine)
 
 
 def spent() -> Spent:

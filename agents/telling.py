@@ -1,8 +1,9 @@
 """How a step tells of what it has before it is done: set by who runs the step, so that no step has to say it."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+
+from callstream.agents.within import Within
 
 Tell = Callable[[int, str], Awaitable[None]]
 """Tells the `number`-th part, of which `text` is all until now. Raises LostOwnership, LogUnavailable."""
@@ -15,11 +16,6 @@ def teller() -> Tell | None:
     return _current.get()
 
 
-@contextmanager
-def telling(tell: Tell) -> Iterator[None]:
+def telling(tell: Tell) -> Within[Tell | None]:
     """What runs in here may tell."""
-    token = _current.set(tell)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return Within(_current, tell)

@@ -6,7 +6,7 @@ import math
 import traceback
 from collections import Counter, deque
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
@@ -120,12 +120,12 @@ class Trying:
         Raises LostOwnership, LogUnavailable, and MissingVersion for an event that another worker may know.
         """
         tries = Tries.of(event, self._ports.now())
-        policy = Policy(step=self._role.service)
         try:
             policy = self._role.policy(event)
         except MissingVersion:
             raise
         except UnknownChain as error:
+            policy = Policy(step=self._role.service)
             outcome: Outcome | Record = Bury(self._failure(error))
             tries.count += 1
         else:
@@ -134,7 +134,7 @@ class Trying:
                 self._ports.span(policy.step, event) if policy.traced else nullcontext() as span,
             ):
                 if span is not None:
-                    event = replace(event, traceparent=span.traceparent)
+                    event = event.changed(traceparent=span.traceparent)
                 outcome = await self._outcome(event, delivery, policy, tries)
                 if span is not None:
                     span.tag("outcome", "Retry" if isinstance(outcome, Record) else type(outcome).__name__)
@@ -164,7 +164,7 @@ class Trying:
         """What the tries came to, or the record for the timer that lets the event come back for the next one."""
         attempt, clock = event.attempt, asyncio.get_running_loop().time
         while True:
-            tried = event if attempt == event.attempt else replace(event, attempt=attempt)
+            tried = event if attempt == event.attempt else event.changed(attempt=attempt)
             mark = tries.spent.mark(clock())
             outcome = await self._within_budget(tried, delivery, policy)
             tries.count += 1
@@ -182,7 +182,7 @@ class Trying:
                 waiting = tries.waiting(self._ports.now() + pause, failure)
                 # One that has grown too large by its remarks waits here, as all did without a timer.
                 with suppress(ValueError):
-                    later = replace(event, attempt=attempt).with_body(waiting=waiting)
+                    later = event.changed(attempt=attempt).with_body(waiting=waiting)
                     return delayed(encode(later, policy.comes_back_to or delivery.topic), waiting.until)
             await asyncio.sleep(min(pause, LONGEST_HELD_SECONDS))
             tries.spent.repeat(mark, clock())

@@ -19,14 +19,17 @@ class Usual:
     def __init__(self) -> None:
         # By identity: a step that compares by its fields has no hash.
         self._seen: dict[int, deque[float]] = {}
+        self._usual: dict[int, float] = {}
 
     def learn(self, step: Step, seconds: float) -> None:
         """It was done in so many seconds."""
-        self._seen.setdefault(id(step), deque(maxlen=MOST_SEEN)).append(seconds)
+        seen = self._seen.setdefault(id(step), deque(maxlen=MOST_SEEN))
+        seen.append(seconds)
+        if len(seen) >= LEAST_SEEN:
+            self._usual[id(step)] = sorted(seen)[math.ceil(SHARE * len(seen)) - 1]
 
     def seconds(self, step: Step) -> float:
         """What it takes usually; 0 while that is not known."""
         if step.expected_seconds is not None:
             return step.expected_seconds
-        seen = self._seen.get(id(step), ())
-        return sorted(seen)[math.ceil(SHARE * len(seen)) - 1] if len(seen) >= LEAST_SEEN else 0.0
+        return self._usual.get(id(step), 0.0)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -175,6 +176,7 @@ def split_structured(envelope: object) -> tuple[dict[str, str], object]:
     return attributes, envelope.get("data")
 
 
+@lru_cache(maxsize=4_096)
 def timestamp(seconds: float) -> str:
     """Epoch seconds as RFC 3339, UTC, microseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -235,14 +237,19 @@ _KNOWN = {"specversion", "id", "source", "time", "partitionkey", "priority", "ex
 _EXTENSION = re.compile(r"^[a-z0-9]{1,40}\Z")
 
 
+@lru_cache(maxsize=4_096)
+def _checked(name: str, value: str | None) -> str:
+    """An attribute's text, if it is one: most are those of the task's last event. Raises BadEvent."""
+    if value is None or not _PATTERNS[name].match(value):
+        raise BadEvent(f"attribute {name!r} is {'missing' if value is None else f'not valid: {value[:80]!r}'}")
+    return value
+
+
 def _event(attributes: Mapping[str, str], data: object) -> Event:
     """The event of checked attributes and a parsed body."""
 
     def text(name: str, default: str | None = None) -> str:
-        value = attributes.get(name, default)
-        if value is None or not _PATTERNS[name].match(value):
-            raise BadEvent(f"attribute {name!r} is {'missing' if value is None else f'not valid: {value[:80]!r}'}")
-        return value
+        return _checked(name, attributes.get(name, default))
 
     def moment(name: str) -> float:
         try:

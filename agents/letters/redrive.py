@@ -52,7 +52,7 @@ def redriven(event: Event, command: Command, now: float, chains: Chains) -> Even
     if event.run >= MAX_RUN:
         raise CannotRedrive(f"the task was taken up {event.run:,} times already")
     deadline = event.deadline if event.deadline is None or event.deadline > now else None
-    again = replace(event, type=TASK, attempt=1, run=event.run + 1, deadline=deadline)
+    again = event.changed(type=TASK, attempt=1, run=event.run + 1, deadline=deadline)
     if event.body.end is not None:
         if command.from_step is not None:
             raise CannotRedrive("its task has ended: only its caller can be told again, without from_step")
@@ -85,7 +85,7 @@ def edited(event: Event, given: Json, chains: Chains) -> Event:
         raise InputRefused(f"the input model of chain {event.body.submission.chain} refuses it: {error}") from None
     # Intake validates what it is given by itself, and would not take what another model has made of it.
     submission = event.body.submission.model_copy(update={"input": valid if event.sequence else given})
-    bare = replace(event, extensions={name: text for name, text in event.extensions.items() if name != BODY_REF})
+    bare = event.changed(extensions={name: text for name, text in event.extensions.items() if name != BODY_REF})
     return bare.with_body(submission=submission, generation=event.body.generation + 1)
 
 
@@ -193,12 +193,12 @@ def _told_again(event: Event) -> Event:
     burial = event.body.burial
     before = burial.before if burial is not None else None
     body: Body = event.body.model_copy(update={"failure": before, "burial": None, "trail": event.body.trail[:-1]})
-    return replace(event, type=f"{TASK}.{event.body.end}", body=body)
+    return event.changed(type=f"{TASK}.{event.body.end}", body=body)
 
 
 def _submitted(event: Event) -> Event:
     """As intake was given it: it chooses version and trail itself."""
-    return _bare(replace(event, sequence=0), outputs={}, trail=(), generation=event.body.generation)
+    return _bare(event.changed(sequence=0), outputs={}, trail=(), generation=event.body.generation)
 
 
 def _bare(event: Event, **changes: object) -> Event:
