@@ -16,11 +16,11 @@ from callstream.streams.event import Json
 from callstream.streams.keys import partition_of, task_key
 from callstream.streams.topics import SCHEDULE, SCHEDULES, TASKS, changelog_of
 from tests.faults.chains import COPIES, UNWATCHED
-from tests.faults.rig import READY_SECONDS, Rig
+from tests.faults.rig import Rig
 from tests.faults.verdict import Want
 from tests.support.kafka import read_all
 from tests.support.running import TENANT
-from tests.support.workers import WorkerProcess, until_ready
+from tests.support.workers import READY_SECONDS, WorkerProcess, until_ready
 
 COPIED = ("intake", "prompt", "copy", "moderate", "catalogue")
 LISTED = ("intake", "first", "second", "third")

@@ -23,7 +23,7 @@ from tests.faults.points import Point
 from tests.faults.verdict import SIGKILLED, Call, Evidence, Seen, Want, made_again
 from tests.support import kafka
 from tests.support.running import OBEDIENT, QUICK, ROOT, Found, Settings, System, headers, running_system
-from tests.support.workers import WorkerProcess, until_ready
+from tests.support.workers import READY_SECONDS, WorkerProcess, until_ready
 
 CHAINS = (
     QUICK,
@@ -46,7 +46,6 @@ SETTINGS: Settings = {
 MODEL_MILLISECONDS = 150
 REQUESTS_PER_MINUTE = 60_000
 """So that there is an account to keep, and nothing waits for it."""
-READY_SECONDS = 60.0
 ASK_SECONDS = 60.0
 SETTLE_SECONDS = 90.0
 MISSED_SECONDS = 3.0

@@ -25,7 +25,7 @@ from callstream.stub import RunningStub, running_stub
 from tests.faults.load import Load
 from tests.support import kafka
 from tests.support.judge import Disturbance, Evidence, Row
-from tests.support.workers import WorkerProcess, running_workers, until_ready
+from tests.support.workers import READY_SECONDS, WorkerProcess, running_workers, until_ready
 
 CHAIN_FILE = Path(__file__).parents[2] / "examples" / "fast" / "chain.py"
 SERVICES = ("intake", "prepare", "infer", "moderate", "deliver")
@@ -37,7 +37,6 @@ READS: Mapping[str, Sequence[str]] = {
     "notify": ("finished", "notify", "alarms"),
     "gateway": (*SERVICES, "timer", "review", "finished", "notified"),
 }
-READY_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
 LOOK_SECONDS = 1.0
 RECEIPT_SECONDS = 0.25
@@ -97,7 +96,6 @@ class Scenario:
     workers: dict[str, WorkerProcess] = field(default_factory=dict)
     made: list[Fault] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
-    ready_seconds: float = READY_SECONDS
     load: Load = field(init=False)
 
     async def run(self) -> Evidence:
@@ -106,7 +104,7 @@ class Scenario:
         for name in self.plan.workers:
             self.workers[name] = WorkerProcess(name, self.folder / name, settings, wipes=name in self.plan.wipes)
         workers = list(self.workers.values())
-        async with running_workers(workers, self.ready_seconds), aiohttp.ClientSession() as http:
+        async with running_workers(workers, READY_SECONDS), aiohttp.ClientSession() as http:
             load = self.load = Load([worker.url for worker in workers], self.plan.rate, self.plan.seed)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(load.run())

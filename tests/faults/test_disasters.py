@@ -23,14 +23,13 @@ from tests.faults.load import CHAIN
 from tests.faults.scenario import Fault, Plan, Scenario
 from tests.support.disks import fill, make_room, small_disk
 from tests.support.judge import Verdict, judge
-from tests.support.workers import WorkerProcess, running_workers, until_ready
+from tests.support.workers import READY_SECONDS, WorkerProcess, running_workers, until_ready
 
 PLAN = Plan(0, 1, rate=12, seed=11)
 BEFORE_SECONDS = 8.0
 AFTER_SECONDS = 8.0
 AWAY_SECONDS = 60.0
 FROZEN_SECONDS = 30.0
-READY_SECONDS = 180.0
 LOOK_SECONDS = 0.05
 FAILED = 1
 ACCEPTED = 202
@@ -94,7 +93,7 @@ async def judged(folder: Path, do: Do, **more: str) -> tuple[Disaster, Verdict]:
         EmbeddedKafka(BrokerOptions(folder=folder / "kafka", start_timeout_seconds=300)) as broker,
         running_stub(seed=PLAN.seed, median_ms=400, sigma=0.5, concurrency=64) as stub,
     ):
-        one = kind(PLAN, folder, f"sqlite:///{folder}/catalogue.db", broker, stub, ready_seconds=READY_SECONDS)
+        one = kind(PLAN, folder, f"sqlite:///{folder}/catalogue.db", broker, stub)
         verdict = judge(await one.run())
     exits = [(end.worker, end.code) for worker in one.workers.values() for end in worker.exits]
     (folder / "figures.json").write_text(json.dumps({**verdict.figures, "exits": exits, "faults": verdict.faults}))

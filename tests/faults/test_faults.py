@@ -24,7 +24,7 @@ async def run(plan: Plan, folder: Path, database_url: str) -> None:
     assert not verdict.faults, "\n".join(verdict.faults)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 async def test_two_kills_and_a_restart_of_the_broker(tmp_path: Path) -> None:
     await run(SHORT, tmp_path, f"sqlite:///{tmp_path}/catalogue.db")
 

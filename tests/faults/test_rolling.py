@@ -18,10 +18,10 @@ from callstream.agents.delivery.schema import inference_log
 from callstream.streams.broker import BrokerOptions, EmbeddedKafka
 from callstream.streams.topics import topic_of
 from callstream.stub import running_stub
-from tests.faults.scenario import READY_SECONDS, Fault, Plan, Scenario
+from tests.faults.scenario import Fault, Plan, Scenario
 from tests.support import kafka
 from tests.support.judge import Evidence, judge
-from tests.support.workers import until_ready
+from tests.support.workers import READY_SECONDS, until_ready
 
 BETWEEN_SECONDS = 4.0
 ROLLING = Plan(0, 3, rate=10, seed=5, workers=("worker-a", "worker-b", "worker-c"))
