@@ -9,7 +9,7 @@ from callstream.agents.ports import Delivery
 from callstream.streams.chain import Cell
 from callstream.streams.event import Event
 from callstream.streams.fakes import MemoryCell
-from callstream.streams.in_a_row import MOST_IN_A_ROW
+from callstream.streams.in_a_row import Turn
 from callstream.streams.keys import partition_of
 from callstream.streams.ownership import LostOwnership
 from callstream.streams.topics import topic_of
@@ -158,7 +158,7 @@ def deliver(events: Iterable[Event], service: str, first_offset: int = 0) -> lis
 
 async def stream(deliveries: Iterable[Delivery]) -> AsyncIterator[Delivery]:
     """The deliveries one after another, so many of them in a row as the engine's streams give."""
-    for number, delivery in enumerate(deliveries, start=1):
-        if number % MOST_IN_A_ROW == 0:
-            await asyncio.sleep(0)
+    turn = Turn()
+    for delivery in deliveries:
+        await turn
         yield delivery

@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from callstream.agents.within import Within
+from callstream.streams.within import Within
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ skipped: the first time may have died before its event was on the log.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from callstream.agents.ports import Policy
 from callstream.streams.chain import (
@@ -57,8 +56,8 @@ class Intake:
         await state.save(seen)
         try:
             chain = self._chains.get(event.body.submission.chain, seen["version"])
-            first = replace(
-                event, priority=Priority(seen["priority"]), deadline=seen["deadline"], run_at=seen.get("run_at")
+            first = event.changed(
+                priority=Priority(seen["priority"]), deadline=seen["deadline"], run_at=seen.get("run_at")
             )
             return self._started(first, chain, seen["time"])
         except MissingVersion:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from callstream.agents.within import Within
+from callstream.streams.within import Within
 
 
 class Patience:

@@ -4,9 +4,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from callstream.agents.inference.receipts_state import spent_by
-from callstream.agents.within import Within
 from callstream.streams.event import Event, Json
 from callstream.streams.spend import Spends
+from callstream.streams.within import Within
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ The engine (`callstream.agents.engine`) stands behind `Delivery` and `Ports` wit
 """
 
 from asyncio import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
@@ -94,10 +94,6 @@ class Ports(Protocol):
         """Epoch seconds."""
 
 
-ATTEMPTS = Attempts()
-"""What a role's policy has that says nothing of attempts."""
-
-
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Which step an event is about to take, how often it is tried and how long one try may last.
@@ -111,7 +107,7 @@ class Policy:
     """
 
     step: str
-    attempts: Attempts = ATTEMPTS
+    attempts: Attempts = field(default_factory=Attempts)
     timeout_seconds: float = 60.0
     keeps_deadline: bool = False
     ends_task: bool = True

@@ -4,8 +4,6 @@ Pure. A task on its way back is an event of type `callstream.task.undo` on the t
 `sequence` goes on growing, so that whoever follows the task sees it move on. Its end, and why, travel along.
 """
 
-from dataclasses import replace
-
 from callstream.streams.chain import Chains, UnknownChain
 from callstream.streams.event import TASK_UNDO, End, Event, Undoing
 from callstream.streams.topics import lane_of, topic_of
@@ -27,8 +25,8 @@ def undo(event: Event, last: int, end: End, chains: Chains, number: int | None =
         if step is not None and step.undoes and (not chain.goes_back or _is_left(step.name, event)):
             back = event.with_body(undoing=Undoing(step=at, end=end, number=number), end=None, result=None, held=None)
             if number is not None:
-                back = replace(back, sequence=2 * number - at)
-            return encode(replace(back, type=TASK_UNDO), topic_of(lane_of(step.service, event.priority)))
+                back = back.changed(sequence=2 * number - at)
+            return encode(back.as_type(TASK_UNDO), topic_of(lane_of(step.service, event.priority)))
     return None
 
 

@@ -123,7 +123,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
                 return _terminal(held, End.FINISHED, chains, None)
             step = chains.get(event.chain, event.version).step(event.sequence)
             held = with_terms(held, outcome.terms, outcome.text, None if step is None else step.regenerates)
-            return [encode(replace(held, type=TASK_HELD), topic_of(topics.REVIEW))]
+            return [encode(held.as_type(TASK_HELD), topic_of(topics.REVIEW))]
         case Bury():
             try:
                 return _letters(event, outcome, work, chains)
@@ -135,7 +135,7 @@ def settle(event: Event, outcome: Outcome, work: Work, chains: Chains) -> list[R
             return [encode(event, topic_of(topics.PAUSED if outcome.paused else _next_topic(event, chains)))]
         case Announce(output=output):
             said = event.with_body(outputs={work.service: _object(output, work.service)}, waiting=None)
-            return [encode(replace(said, type=TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
+            return [encode(said.as_type(TASK_NOTIFIED), topic_of(topics.NOTIFIED))]
         case Resume(event=other, outcome=then):
             return settle(other, then, work, chains)
         case Redo(event=other):
@@ -296,7 +296,7 @@ def _letters(event: Event, outcome: Bury, work: Work, chains: Chains) -> list[Re
 
 
 def _letter(dead: Event, burial: Burial) -> Record:
-    return encode(replace(dead.with_body(burial=burial), type=TASK_DEAD), topic_of(topics.DEAD))
+    return encode(dead.with_body(burial=burial).as_type(TASK_DEAD), topic_of(topics.DEAD))
 
 
 def _burial(event: Event, outcome: Bury, work: Work, ended_task: bool) -> Burial:
@@ -367,7 +367,7 @@ def _terminal(event: Event, end: End, chains: Chains, failure: Failure | None) -
     ended = event.with_body(end=end, failure=failure, result=result, held=None, waiting=None, undoing=None)
     told = subtasks.told(ended)
     return [
-        encode(replace(ended, type=f"{TASK}.{end}"), topic_of(topics.FINISHED)),
+        encode(ended.as_type(f"{TASK}.{end}"), topic_of(topics.FINISHED)),
         *([encode(told, topic_of(topics.JOIN))] if told is not None else []),
     ]
 

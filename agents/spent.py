@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from callstream.agents.within import Within
+from callstream.streams.within import Within
 
 Mark = tuple[float, float, float]
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
-from callstream.agents.within import Within
+from callstream.streams.within import Within
 
 Tell = Callable[[int, str], Awaitable[None]]
 """Tells the `number`-th part, of which `text` is all until now. Raises LostOwnership, LogUnavailable."""

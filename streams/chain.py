@@ -96,6 +96,9 @@ class Cell(Protocol):
         """Write the row and wait until the log has it. Raises LostOwnership if another worker owns it by now."""
 
 
+_TRIED_AGAIN = [str(one) for one in ErrorClass if one not in FINAL]
+
+
 @dataclass(frozen=True, slots=True)
 class Attempts:
     """How often a step is tried, and how long the pauses between tries grow (full jitter, capped).
@@ -117,10 +120,10 @@ class Attempts:
             seconds = getattr(self, name)
             if not 0 <= seconds < math.inf:
                 raise ValueError(f"attempts: {name} is {seconds}; it takes seconds, 0 or more")
-        classes = [str(one) for one in ErrorClass if one not in FINAL]
         for name, own in self.by_class.items():
-            if name not in classes:
-                raise ValueError(f"attempts: by_class has {name!r}; what may be tried again is {', '.join(classes)}")
+            if name not in _TRIED_AGAIN:
+                known = ", ".join(_TRIED_AGAIN)
+                raise ValueError(f"attempts: by_class has {name!r}; what may be tried again is {known}")
             if own.by_class:
                 raise ValueError(f"attempts: by_class[{name!r}] has a by_class of its own")
 

@@ -15,8 +15,7 @@ MOST_IN_A_ROW = 32
 class Turn:
     """What streams await before each event: it gives the others a turn at every so many, of all streams together."""
 
-    def __init__(self, most_in_a_row: int) -> None:
-        self._most = most_in_a_row
+    def __init__(self) -> None:
         self._taken = 0
 
     def __call__(self, _seconds: float) -> "Turn":
@@ -26,11 +25,11 @@ class Turn:
     def __await__(self) -> Generator[None, None, None]:
         """Let the loop go on with others when it is time for that."""
         self._taken += 1
-        if self._taken % self._most == 0:
+        if self._taken % MOST_IN_A_ROW == 0:
             yield
 
 
-def take_in_a_row(most_in_a_row: int = MOST_IN_A_ROW) -> None:
+def take_in_a_row() -> None:
     """Have Faust's compiled streams do so, in all of this process."""
     compiled: Any = importlib.import_module("faust._cython.streams")
-    compiled.sleep = Turn(most_in_a_row)
+    compiled.sleep = Turn()

@@ -13,12 +13,14 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Literal, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from callstream.streams.within import Within
 
 Level = Literal["debug", "info", "warning", "error"]
 Scalar = str | int | float | bool | None
@@ -100,21 +102,9 @@ class LogOptions(BaseModel):
 _bound: ContextVar[Mapping[str, Scalar]] = ContextVar("callstream_log_fields", default=MappingProxyType({}))
 
 
-class bind:
+def bind(**fields: Scalar) -> Within[Mapping[str, Scalar]]:
     """Adds fields to every line logged inside the `with`, in this task and those started from it."""
-
-    __slots__ = ("_fields", "_token")
-
-    def __init__(self, **fields: Scalar) -> None:
-        self._fields = fields
-
-    def __enter__(self) -> None:
-        self._token: Token[Mapping[str, Scalar]] = _bound.set({**_bound.get(), **self._fields})
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _bound.reset(self._token)
+    return Within(_bound, {**_bound.get(), **fields})
 
 
 def bound() -> Mapping[str, Scalar]:

@@ -4,8 +4,6 @@ It travels as a remark of the type `callstream.task.partial`, whose `attempt` co
 the end of what was written until then, so that the latest says all that is shown.
 """
 
-from dataclasses import replace
-
 from callstream.streams.event import TASK_PARTIAL, Event, Json
 
 PARTIAL = "partial"
@@ -19,7 +17,7 @@ def remark(event: Event, number: int, step: str, text: str) -> Event:
     """The `number`-th part that is told of a task: `text` is all that a step's model has written until now."""
     start = max(0, len(text) - MOST_SHOWN)
     told: Json = {"step": step, "start": start, "characters": len(text), "text": text[start:]}
-    return replace(event.saying(TASK_PARTIAL, PARTIAL, told, waiting=None), attempt=min(number, MOST_PARTS))
+    return event.saying(TASK_PARTIAL, PARTIAL, told, waiting=None).changed(attempt=min(number, MOST_PARTS))
 
 
 def told_in(event: Event) -> Json | None:

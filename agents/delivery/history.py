@@ -30,9 +30,9 @@ class History:
         insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
         keys = [column.name for column in catalogue_history.primary_key]
         # A WHERE, because SQLite would take ON CONFLICT for a join of the SELECT.
-        stands = select(*catalogue.columns).where(_is_product(catalogue), literal_column("1") == 1)
-        replaced = stands.with_for_update()
-        self._replaced = insert(catalogue_history).from_select(_COLUMNS, replaced).on_conflict_do_nothing()
+        replaced = select(*catalogue.columns).where(_is_product(catalogue), literal_column("1") == 1)
+        kept = insert(catalogue_history).from_select(_COLUMNS, replaced.with_for_update())
+        self._replaced = kept.on_conflict_do_nothing()
         written = insert(catalogue_history)
         values = {name: written.excluded[name] for name in _COLUMNS if name not in keys}
         self._written = written.on_conflict_do_update(index_elements=keys, set_=values)

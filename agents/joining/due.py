@@ -8,7 +8,6 @@ twice, it changes nothing.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from callstream.agents.aside import Job
 from callstream.agents.joining import fold
@@ -110,4 +109,4 @@ def _remark(rows: JoinRows, due: Due, outputs: dict[str, Json]) -> Event:
     event = rows.waiting(due.mark).event
     bare = event.body.submission.model_copy(update={"input": {}})
     told = event.with_body(submission=bare, outputs=outputs, trail=(), additions={})
-    return replace(told, type=TASK_JOIN_DUE, deadline=None, attempt=1)
+    return told.changed(type=TASK_JOIN_DUE, deadline=None, attempt=1)

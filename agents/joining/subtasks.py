@@ -99,8 +99,7 @@ def told(ended: Event) -> Event | None:
     said: Json = {"number": place.number, "id": ended.task, "state": str(body.end), "failure": failure}
     if body.end is End.FINISHED:
         said["result"] = body.result
-    return replace(
-        ended,
+    return ended.changed(
         task=ended.extensions[PARENT],
         chain=place.chain,
         version=place.version,

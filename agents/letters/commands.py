@@ -1,6 +1,5 @@
 """What people decide about dead letters, as events: which letter, what, by whom, and why."""
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
@@ -102,7 +101,7 @@ def to_partition(command: Command, partition: int, partitions: int, now: float) 
         tenant=OPERATOR, task="0", chain="letters", version=0, sequence=0, body=body, time=now, type=LETTER_COMMAND
     )
     number = 0
-    while partition_of((event := replace(event, task=f"partition-{number}")).key, partitions) != partition:
+    while partition_of((event := event.changed(task=f"partition-{number}")).key, partitions) != partition:
         number += 1
     return event
 

@@ -4,8 +4,6 @@ What a later step said is cut from outputs and trail; what earlier ones said sta
 calls: answers that were paid for are used again.
 """
 
-from dataclasses import replace
-
 from callstream.agents.letters.commands import Command
 from callstream.agents.letters.merge import merged
 from callstream.agents.settle import BODY_GONE, LEFT_OUT
@@ -72,7 +70,7 @@ def redriven(event: Event, command: Command, now: float, chains: Chains) -> Even
     ready = _bare(again, outputs=outputs, trail=(*kept, hop), generation=generation)
     if not place:
         return _submitted(ready)
-    return replace(ready, sequence=_chain(event, chains).before_round(event.sequence) + place)
+    return ready.changed(sequence=_chain(event, chains).before_round(event.sequence) + place)
 
 
 def edited(event: Event, given: Json, chains: Chains) -> Event:

@@ -6,7 +6,7 @@ Harmless steps are run, one after another, each on what the one before it said; 
 
 import asyncio
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from callstream.agents.inference.call import Call, CallFailed, Reply
 from callstream.agents.tools import Tools
@@ -89,4 +89,4 @@ def _following(outcome: Outcome, step: Step, event: Event) -> Event | None:
     outputs = {**event.body.outputs, step.name: outcome.output} if outcome.output else event.body.outputs
     hop = Hop(step=step.name, service=step.service, started=event.time, ended=event.time)
     after = event.with_body(outputs=outputs, trail=(*event.body.trail, hop))
-    return replace(after, sequence=event.sequence + 1)
+    return after.changed(sequence=event.sequence + 1)

@@ -1,7 +1,6 @@
 """What the review service does with its two topics: fold, save, and give what follows from the row."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from callstream.agents.control.commands import Cancel, Subject, reason_of
 from callstream.agents.review.fold import (
@@ -107,7 +106,7 @@ class ReviewDesk:
         if step is None or not step.rechecks:
             return Looked()
         texts = edited(edited(held.body.outputs, review["edits"]), verdict.edits)
-        after = replace(held, sequence=held.sequence - 1).with_body(outputs=texts)
+        after = held.changed(sequence=held.sequence - 1).with_body(outputs=texts)
         return Looked(against=await step.recheck(after))
 
     def _judges(self) -> list[Step]:

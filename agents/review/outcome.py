@@ -1,7 +1,5 @@
 """What follows from the row of a held task. Pure: the same row has the same answer, however often it is asked."""
 
-from dataclasses import replace
-
 from callstream.agents.review.fold import CANCELLED, DECIDED, held_event, hold_of
 from callstream.agents.review.said import Choice, Verdict, as_json
 from callstream.streams.edits import edited
@@ -38,7 +36,7 @@ def outcome_of(row: Json, sequence: int, run: int = 0) -> Keep | Resume | Redo:
 
 def _before(held: Event) -> Event:
     # The desk stands between the step that held and the next one, whose sequence the held event has already.
-    return replace(held.with_body(held=None), sequence=held.sequence - 1, type=TASK)
+    return held.with_body(held=None).changed(sequence=held.sequence - 1, type=TASK)
 
 
 def _back(held: Event, row: Json, verdict: Verdict) -> Event:
@@ -49,4 +47,4 @@ def _back(held: Event, row: Json, verdict: Verdict) -> Event:
     hop = Hop(step=STEP, service=STEP, started=at, ended=at, notes=(note,))
     earlier = attempt["texts"].get("text") or next(iter(attempt["texts"].values()), "")
     noted = with_note(held.with_body(held=None, trail=(*held.body.trail, hop)), step, verdict.reason, earlier)
-    return replace(noted, sequence=row["back"], attempt=1, type=TASK)
+    return noted.changed(sequence=row["back"], attempt=1, type=TASK)

@@ -5,7 +5,7 @@ decides between two reviewers. An older program takes what it does not know for 
 """
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
@@ -135,7 +135,7 @@ def command_event(held: Event, command: Command, now: float) -> Event:
             "additions": {},
         }
     )
-    return replace(held, type=VERDICT_TYPE, body=body, time=round(now, 3), deadline=None)
+    return held.changed(type=VERDICT_TYPE, body=body, time=round(now, 3), deadline=None)
 
 
 def said_in(event: Event) -> Said:

@@ -1,6 +1,5 @@
 """Commands to schedules: on their topic each is an event whose task is the schedule and whose output is the command."""
 
-from dataclasses import replace
 from enum import StrEnum
 
 from pydantic import ValidationError
@@ -54,7 +53,7 @@ def command_event(command: Command, now: float) -> Event:
     empty = Submission(chain=COMMAND, input={})
     event = new_event(empty, Order(command.tenant, command.name), now)
     said = command.model_dump(mode="json", include={"id", "spec"})
-    return replace(event, type=TYPE_PREFIX + command.action).with_body(outputs={COMMAND: said})
+    return event.as_type(TYPE_PREFIX + command.action).with_body(outputs={COMMAND: said})
 
 
 def read_command(event: Event) -> Command:

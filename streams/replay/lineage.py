@@ -7,7 +7,7 @@ there the parent's receipts are, and a reader of that partition sees both the re
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from callstream.streams.event import LAST_SECOND, TASK, Event
 from callstream.streams.keys import DERIVED, partition_of, task_key
@@ -71,8 +71,7 @@ def begin(recorded: Event, manner: Manner, child: str, now: float) -> Event:
     trace is a new one: a task is one trace.
     """
     allowed = None if recorded.deadline is None else max(1.0, recorded.deadline - recorded.time)
-    return replace(
-        recorded,
+    return recorded.changed(
         task=child,
         type=TASK,
         attempt=1,

@@ -127,3 +127,15 @@ async def test_a_drain_leaves_what_is_not_done_unacknowledged() -> None:
     watcher, ports, actor, deliveries = await watched("a")
     assert not await actor.drain(0.0)
     assert (watcher.looks["a"].cancelled(), deliveries[0].acked, ports.crashes) == (True, [], [])
+
+
+async def test_the_others_of_the_process_get_their_turn() -> None:
+    watcher, ports = Watcher(), FakePorts()
+    actor = Actor(watcher, ports, CHAINS, concurrency=1_000, max_unfinished=1_000)
+    deliveries = deliver([an_event(task=f"t{n}") for n in range(200)], "infer")
+    run = asyncio.create_task(actor.run(stream(deliveries)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert 0 < len(watcher.looks) < 200
+    await run
+    assert len(watcher.looks) == 200
